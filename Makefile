@@ -1,0 +1,79 @@
+# h2d: `make` lists what can be done. The first target that needs Python makes .venv from .ci/requirements.lock.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+H2D    := $(VENV)/bin/h2d
+PREP   := $(PY) -m data_prep
+READY  := $(VENV)/.ready
+
+ROOT  ?=
+OUT   ?=
+LIMIT ?=
+JOBS  ?= $(shell nproc 2>/dev/null || echo 2)
+ARGS  ?=
+RUNS  ?= runs
+PORT  ?= 6006
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format tensorboard tiny-base detection lock clean data-folder data-synthetic
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---------------------------------------------------------------------------------------------------- environment
+setup: $(READY)  ## make .venv from the lock file (every other target does it by itself)
+
+$(READY): .ci/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v < (3, 13) or sys.exit("error: h2d needs Python 3.10 to 3.12 (mediapipe has no wheels for others), this is %d.%d\n  hint: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.11" % v)'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -c 'import uv' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)/bin/uv pip sync --quiet --python $(PY) --require-hashes .ci/requirements.lock
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --editable . uv
+	@touch $@
+
+lock:  ## resolve the newest dependencies into .ci/requirements.lock
+	$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url --no-annotate -o .ci/requirements.lock
+
+# ----------------------------------------------------------------------------------------------------------- work
+DEMO := $(RUNS)/demo
+DEMO_HAND ?= 500
+DEMO_OUTPAINT ?= 200
+
+demo: $(READY)  ## the whole method on rendered people, from raw images to report.png (ten minutes on two cores)
+	$(PREP) generate synthetic root=$(DEMO)/raw count=240 seed=7 jobs=$(JOBS)
+	$(PREP) all synthetic root=$(DEMO)/raw out=$(DEMO)/data jobs=$(JOBS)
+	$(H2D) train hand preset=tiny data.shards=$(DEMO)/data/shards run.dir=$(DEMO) run.name=hand trainer.max_steps=$(DEMO_HAND)
+	$(H2D) train outpaint preset=tiny data.shards=$(DEMO)/data/shards run.dir=$(DEMO) run.name=outpaint trainer.max_steps=$(DEMO_OUTPAINT) evaluation.partner=$(DEMO)/hand/checkpoints/last.ckpt
+	$(H2D) export --hand $(DEMO)/hand/checkpoints/last.ckpt --outpaint $(DEMO)/outpaint/checkpoints/last.ckpt --out $(DEMO)/pipeline
+	$(H2D) sample --pipeline $(DEMO)/pipeline --pose $(DEMO)/data/shards --out $(DEMO)/sample
+	$(H2D) evaluate evaluate preset=tiny data.shards=$(DEMO)/data/shards run.dir=$(DEMO) run.name=evaluation --pipeline $(DEMO)/pipeline
+
+tensorboard: $(READY)  ## watch the runs: RUNS=runs PORT=6006
+	$(VENV)/bin/tensorboard --logdir $(RUNS) --port $(PORT)
+
+data-folder: $(READY)  ## photographs -> shards: ROOT=photos OUT=data/mine [LIMIT=100] [JOBS=8] [ARGS="captions=llava ..."]
+	$(PREP) all folder root=$(call required,ROOT) out=$(call required,OUT) jobs=$(JOBS) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS)
+
+data-synthetic: $(READY)  ## rendered people -> shards: OUT=data/people [LIMIT=1000] [JOBS=8]
+	$(PREP) generate synthetic root=$(call required,OUT)/raw count=$(or $(LIMIT),1000) jobs=$(JOBS)
+	$(PREP) all synthetic root=$(OUT)/raw out=$(OUT) jobs=$(JOBS) $(ARGS)
+
+required = $(or $($(1)),$(error $(1) is not set: make $(MAKECMDGOALS) $(1)=...))
+
+# --------------------------------------------------------------------------------------------------------- checks
+check: $(READY)  ## format, lint, types, import contract
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(READY)  ## let ruff format the code and mend what it can
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+test: $(READY)  ## all tests (under twelve minutes on two cores)
+	$(PY) -m pytest $(ARGS)
+
+clean:  ## remove .venv and caches, keep runs and data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

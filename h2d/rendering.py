@@ -1,0 +1,170 @@
+"""Keypoints made visible: finger heat maps for the hand generator, skeletons for the ControlNet, and overlays."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Literal
+
+import numpy as np
+
+from h2d.skeleton import (
+    BODY,
+    FACE,
+    FINGERS,
+    HAND_EDGES,
+    HAND_LABELS,
+    HAND_SLICES,
+    OPENPOSE_FROM_BODY,
+    OPENPOSE_LIMBS,
+    OPENPOSE_RGB,
+)
+
+Wrist = Literal["all", "none", "thumb"]
+
+DRAWING_SIZE = 512
+"""Line widths below are pixels of this canvas, on which the openpose ControlNet was trained."""
+LIMB_HALF_WIDTH, BODY_RADIUS, HAND_LINE, HAND_RADIUS, FACE_RADIUS = 4, 4, 2, 4, 3
+HAND_JOINT_RGB, FACE_RGB = (0, 0, 255), (255, 255, 255)
+OVERLAY_RGB = {"right": (255, 80, 40), "left": (40, 160, 255)}
+
+
+def finger_heatmaps(pose: np.ndarray, size: int, sigma_px: float, wrist: Wrist = "all") -> np.ndarray:
+    """Draw each finger's keypoints into a channel of its own (Section III-B).
+
+    Args:
+        pose: ``(133, 3)`` keypoints in pixels of a ``size`` x ``size`` crop; points with ``v = 0`` are not drawn.
+        size: height and width of the maps.
+        sigma_px: standard deviation of the Gaussians, in pixels of the crop.
+        wrist: into which fingers' channels the wrist is drawn.
+
+    Returns:
+        float32 ``(10, size, size)`` in [0, 1]: right thumb..little, then left thumb..little. The peak is 1;
+        points of one channel are combined by maximum.
+    """
+    maps = np.zeros((10, size, size), np.float32)
+    centres = np.arange(size, dtype=np.float32) + 0.5
+    for hand, points in enumerate(HAND_SLICES.values()):
+        for finger, chain in enumerate(FINGERS):
+            with_wrist = wrist == "all" or (wrist == "thumb" and finger == 0)
+            for x, y, v in pose[points][chain if with_wrist else chain[1:]]:
+                if v > 0:
+                    _add_gaussian(maps[5 * hand + finger], centres, x, y, sigma_px)
+    return maps
+
+
+def _add_gaussian(channel: np.ndarray, centres: np.ndarray, x: float, y: float, sigma: float) -> None:
+    """Maximum of ``channel`` and a Gaussian, within four standard deviations (0.0003 of the peak)."""
+    rows = slice(*np.searchsorted(centres, (y - 4 * sigma, y + 4 * sigma)))
+    columns = slice(*np.searchsorted(centres, (x - 4 * sigma, x + 4 * sigma)))
+    vertical = np.exp(-((centres[rows] - y) ** 2) / (2 * sigma**2))
+    horizontal = np.exp(-((centres[columns] - x) ** 2) / (2 * sigma**2))
+    window = channel[rows, columns]
+    np.maximum(window, vertical[:, None] * horizontal, out=window)
+
+
+def draw_openpose(pose: np.ndarray, size: int) -> np.ndarray:
+    """Draw body, hands and face in OpenPose's v1.1 convention, the one of ``control_v11p_sd15_openpose``.
+
+    Args:
+        pose: ``(133, 3)`` keypoints in pixels of a ``size`` x ``size`` image; points with ``v = 0`` are left out.
+        size: height and width of the result. The drawing is always made at 512 and then resized by area, so that line
+            widths are what the ControlNet saw in training.
+
+    Returns:
+        uint8 RGB ``(size, size, 3)``, black background.
+    """
+    cv2 = _cv2()
+    scaled = pose.astype(np.float64)
+    scaled[:, :2] *= DRAWING_SIZE / size
+    canvas = np.zeros((DRAWING_SIZE, DRAWING_SIZE, 3), np.uint8)
+    _draw_body(cv2, canvas, scaled[BODY])
+    for points in ("left", "right"):
+        _draw_hand(cv2, canvas, scaled[HAND_SLICES[points]])
+    for point in scaled[FACE]:
+        if _drawable(point):
+            cv2.circle(canvas, _pixel(point), FACE_RADIUS, FACE_RGB, -1)
+    return canvas if size == DRAWING_SIZE else cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _draw_body(cv2: ModuleType, canvas: np.ndarray, body: np.ndarray) -> None:
+    joints = [
+        body[list(sources), :2].mean(0) if (body[list(sources), 2] > 0).all() else None
+        for sources in OPENPOSE_FROM_BODY
+    ]
+    for (a, b), colour in zip(OPENPOSE_LIMBS, OPENPOSE_RGB[:-1], strict=True):
+        start, end = joints[a], joints[b]
+        if start is not None and end is not None:
+            middle, (dx, dy) = (start + end) / 2, start - end
+            axes = (int(np.hypot(dx, dy) / 2), LIMB_HALF_WIDTH)
+            outline = cv2.ellipse2Poly(_pixel(middle), axes, int(np.degrees(np.arctan2(dy, dx))), 0, 360, 1)
+            cv2.fillConvexPoly(canvas, outline, [int(0.6 * value) for value in colour])
+    for joint, colour in zip(joints, OPENPOSE_RGB, strict=True):
+        if joint is not None:
+            cv2.circle(canvas, _pixel(joint), BODY_RADIUS, colour, -1)
+
+
+def _draw_hand(cv2: ModuleType, canvas: np.ndarray, hand: np.ndarray) -> None:
+    for index, (a, b) in enumerate(HAND_EDGES):
+        if _drawable(hand[a]) and _drawable(hand[b]):
+            cv2.line(canvas, _pixel(hand[a]), _pixel(hand[b]), _hue(index / len(HAND_EDGES)), HAND_LINE)
+    for point in hand:
+        if _drawable(point):
+            cv2.circle(canvas, _pixel(point), HAND_RADIUS, HAND_JOINT_RGB, -1)
+
+
+def overlay(image: np.ndarray, pose: np.ndarray, hands: np.ndarray | None = None) -> np.ndarray:
+    """Draw keypoints and hand masks over a photograph so that a person can check them.
+
+    Args:
+        image: uint8 RGB ``(H, W, 3)``.
+        pose: ``(133, 3)`` in pixels of the image.
+        hands: optional uint8 ``(H, W)``: 0 background, 1 right hand, 2 left hand.
+
+    Returns:
+        uint8 RGB ``(H, W, 3)``: right hand orange, left hand blue, body green, face white.
+    """
+    cv2 = _cv2()
+    result = image.copy()
+    unit = max(1, round(max(image.shape[:2]) / 400))
+    for name, colour in OVERLAY_RGB.items():
+        if hands is not None:
+            inside = hands == HAND_LABELS[name]
+            result[inside] = (0.5 * result[inside] + 0.5 * np.array(colour)).astype(np.uint8)
+    body = pose[BODY]
+    for a, b in ((5, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12), (11, 12)):
+        if body[a, 2] > 0 and body[b, 2] > 0:
+            cv2.line(result, _pixel(body[a]), _pixel(body[b]), (60, 220, 60), unit, cv2.LINE_AA)
+    for x, y, v in pose[FACE]:
+        if v > 0:
+            cv2.circle(result, (int(x), int(y)), unit, FACE_RGB, -1)
+    for points in HAND_SLICES.values():
+        hand = pose[points]
+        for index, (a, b) in enumerate(HAND_EDGES):
+            if hand[a, 2] > 0 and hand[b, 2] > 0:
+                cv2.line(result, _pixel(hand[a]), _pixel(hand[b]), _hue(index / len(HAND_EDGES)), unit, cv2.LINE_AA)
+    return result
+
+
+def _drawable(point: np.ndarray) -> bool:
+    """OpenPose v1.1 skips hand and face points whose integer coordinates are not positive."""
+    return bool(point[2] > 0 and min(int(point[0]), int(point[1])) > 0)
+
+
+def _pixel(point: np.ndarray) -> tuple[int, int]:
+    return int(point[0]), int(point[1])
+
+
+def _hue(hue: float) -> tuple[float, float, float]:
+    """Fully saturated colour of a hue in [0, 1), as floats in [0, 255]: OpenCV rounds them as the original does."""
+    import colorsys
+
+    red, green, blue = colorsys.hsv_to_rgb(hue, 1.0, 1.0)
+    return 255 * red, 255 * green, 255 * blue
+
+
+def _cv2() -> ModuleType:
+    """OpenCV without its own threads: the callers run in worker processes."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    return cv2
