@@ -49,6 +49,17 @@ demo: $(READY)  ## the whole method on rendered people, from raw images to repor
 	$(H2D) sample --pipeline $(DEMO)/pipeline --pose $(DEMO)/data/shards --out $(DEMO)/sample
 	$(H2D) evaluate evaluate preset=tiny data.shards=$(DEMO)/data/shards run.dir=$(DEMO) run.name=evaluation --pipeline $(DEMO)/pipeline
 
+BASE       := $(RUNS)/tiny-base
+BASE_STEPS ?= 10000
+
+tiny-base: $(READY)  ## train the small base model of the tiny preset from scratch (an hour and a half on two cores)
+	$(PREP) generate synthetic root=$(BASE)/raw count=3000 size=384 seed=1 jobs=$(JOBS)
+	$(PREP) all synthetic root=$(BASE)/raw out=$(BASE)/data keypoints=exact jobs=$(JOBS)
+	$(H2D) train tiny_autoencoder data.shards=$(BASE)/data/shards run.dir=$(BASE) run.name=autoencoder
+	$(PY) -m h2d.tiny_base --shards $(BASE)/data/shards --autoencoder $(BASE)/autoencoder/checkpoints/last.ckpt --out $(BASE)/start
+	$(H2D) train tiny_text_to_image model.base=$(BASE)/start data.shards=$(BASE)/data/shards run.dir=$(BASE) run.name=text_to_image trainer.max_steps=$(BASE_STEPS)
+	$(PY) -m h2d.tiny_base --shards $(BASE)/data/shards --autoencoder $(BASE)/autoencoder/checkpoints/last.ckpt --text-to-image $(BASE)/text_to_image/checkpoints/last.ckpt --out h2d/assets/tiny-base
+
 tensorboard: $(READY)  ## watch the runs: RUNS=runs PORT=6006
 	$(VENV)/bin/tensorboard --logdir $(RUNS) --port $(PORT)
 

@@ -1,0 +1,1 @@
+"""From raw pictures to shards: ``python -m data_prep STAGE DATASET [key=value ...]``."""

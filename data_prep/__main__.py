@@ -1,0 +1,92 @@
+"""``python -m data_prep STAGE DATASET [key=value ...]``: raw pictures in, shards out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from data_prep.settings import Settings, choose, describe, existing_root, parse
+from data_prep.sources import NAMES
+from h2d.errors import ConfigError, H2DError
+
+STAGES = {
+    "generate": "render synthetic people into root (synthetic only)",
+    "index": "list the images and their splits",
+    "keypoints": "find 133 keypoints with MediaPipe",
+    "masks": "segment the hands",
+    "captions": "describe each image",
+    "filter": "keep what is good enough to train on",
+    "pack": "write shards and their manifest.json",
+    "all": "index to pack in a row; a finished stage is left alone",
+}
+EXAMPLES = """examples:
+  python -m data_prep generate synthetic count=250 out=data/synthetic
+  python -m data_prep all synthetic out=data/synthetic
+  python -m data_prep all folder root=~/photos out=data/photos jobs=4
+  python -m data_prep masks folder root=~/photos masks=sam sam_checkpoint=sam_vit_h_4b8939.pth
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 failed, 2 the input is wrong, 130 interrupted."""
+    args = _parser().parse_args(arguments)
+    try:
+        choose("stage", args.stage, tuple(STAGES))
+        choose("data set", args.dataset, NAMES)
+        settings = parse(args.dataset, args.pairs)
+        _run(args.stage, args.dataset, settings)
+        return 0
+    except H2DError as error:
+        if args.debug:
+            raise
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if args.debug:
+            raise
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print("  hint: this looks like a bug; --debug shows where", file=sys.stderr)
+        return 1
+
+
+def _run(stage: str, dataset: str, settings: Settings) -> None:
+    if stage == "generate":
+        _generate(dataset, settings)
+        return
+    existing_root(settings, dataset)
+    from data_prep.run import run_stages
+
+    run_stages(stage, dataset, settings)
+
+
+def _generate(dataset: str, settings: Settings) -> None:
+    if dataset != "synthetic" or settings.root is None:
+        raise ConfigError(f"{dataset} brings its own images", "generate is for synthetic; use: all " + dataset)
+    from data_prep.synthetic import generate
+
+    generate(settings.root, settings.count, settings.seed, settings.size, settings.workers)
+
+
+def _parser() -> argparse.ArgumentParser:
+    stages = "\n".join(f"  {name:12s}{text}" for name, text in STAGES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m data_prep",
+        description="Prepare pictures for training, in stages that can be stopped at any time and go on.",
+        epilog=f"stages:\n{stages}\n\ndata sets: {', '.join(NAMES)}\n\nkeys:\n{describe()}\n\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("stage", metavar="STAGE")
+    parser.add_argument("dataset", metavar="DATASET")
+    parser.add_argument("pairs", metavar="key=value", nargs="*")
+    parser.add_argument("--debug", action="store_true", help="show a traceback")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

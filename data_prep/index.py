@@ -1,0 +1,88 @@
+"""Stage ``index``: which images there are, in which split, in which order.
+
+The order is that of a hash of the keys: neighbours in a shard are then unrelated, and ``limit`` takes a fair sample.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from data_prep.chunks import Counts, keep_record
+from data_prep.job import INDEX, Job
+from data_prep.sources import Row, stable_hash
+from h2d.data.schema import validate_key
+from h2d.errors import DataError
+from h2d.files import write_atomic
+
+VAL_SHARE = 0.1
+"""Share of the images of a data set without splits that is kept for validation."""
+
+
+def run(job: Job, later: tuple[str, ...] = ()) -> tuple[Counts, bool]:
+    """Write ``index.jsonl`` and ``index.rejected.jsonl``, or leave them if they are there.
+
+    Raises:
+        DataError: the root holds no image.
+        ConfigError: they are there for another root or limit.
+    """
+    made = (job.out / INDEX).is_file()
+    settings = {"dataset": job.dataset, "root": str(job.root.resolve()), "limit": job.settings.limit}
+    keep_record(job.folder("index"), settings, job.dataset, (INDEX, *later))
+    rejected_path = job.folder("index") / "rejected.jsonl"
+    if made:
+        rejected = [json.loads(line) for line in rejected_path.read_bytes().splitlines()]
+        written = len(job.rows())
+        return Counts(written + len(rejected), written, rejected), False
+    rows, rejected = scan(job)
+    if not rows:
+        raise DataError(f"no images in root={job.root}", _why_none(rejected))
+    write_atomic(rejected_path, _lines(rejected))
+    write_atomic(job.out / INDEX, _lines([row.as_dict() for row in rows]))
+    return Counts(len(rows) + len(rejected), len(rows), rejected), True
+
+
+def scan(job: Job) -> tuple[list[Row], list[dict[str, str]]]:
+    """The usable images in their order, and the others with their reasons."""
+    found: dict[str, Row] = {}
+    rejected: list[dict[str, str]] = []
+    for entry in job.source.scan(job.root):
+        row, reason = entry if isinstance(entry, tuple) else (entry, "")
+        reason = reason or _problem(row) or ("key comes twice" if row.key in found else "")
+        if reason:
+            rejected.append({"key": row.key, "image": row.image, "reason": reason})
+        else:
+            found[row.key] = row
+    ordered = sorted(found.values(), key=lambda row: stable_hash(row.key))
+    return _split(ordered[: job.settings.limit]), sorted(rejected, key=lambda row: (row["key"], row["image"]))
+
+
+def _problem(row: Row) -> str:
+    path = PurePosixPath(row.image)
+    if path.is_absolute() or ".." in path.parts:
+        return "path leaves the root"
+    try:
+        validate_key(row.key)
+    except DataError:
+        return "unusable key"
+    return ""
+
+
+def _split(rows: list[Row]) -> list[Row]:
+    """Give images without a split one: a fixed share of the keys is val, at least one image of two."""
+    val = {row.key for row in rows if int(stable_hash(row.key)[-8:], 16) < VAL_SHARE * 16**8}
+    loose = [row for row in rows if not row.split]
+    if len(loose) > 1 and not any(row.key in val for row in loose):
+        val.add(min(loose, key=lambda row: stable_hash(row.key)[-8:]).key)
+    return [row if row.split else replace(row, split="val" if row.key in val else "train") for row in rows]
+
+
+def _lines(rows: list[dict[str, str]]) -> bytes:
+    return b"".join(json.dumps(row, sort_keys=True).encode() + b"\n" for row in rows)
+
+
+def _why_none(rejected: list[dict[str, str]]) -> str:
+    if not rejected:
+        return "check root="
+    return f"{len(rejected)} entries were rejected, the first: {rejected[0]['image']}: {rejected[0]['reason']}"

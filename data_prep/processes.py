@@ -1,0 +1,95 @@
+"""Work in several processes that survives the death of any of them.
+
+Processes are started afresh (never forked: MediaPipe aborts or hangs in a forked child), ignore Ctrl-C (their parent
+ends them) and may be watched: one that spends too long on an image ends itself, which then counts as a death.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+_in_worker = False
+
+
+def in_processes(
+    work: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    workers: int,
+    rescue: Callable[[Task], Result],
+) -> Generator[tuple[Task, Result], None, None]:
+    """Yield ``(task, work(task))`` as they finish; ``workers = 1`` works in this process.
+
+    Args:
+        work: a function of a module, run in a worker process.
+        rescue: called in this process for every task that was running when a worker died; it must not raise for that
+            reason again.
+
+    Exceptions of ``work`` come out of this generator.
+    """
+    if workers == 1:
+        yield from ((task, work(task)) for task in tasks)
+        return
+    queue = deque(tasks)
+    while queue:
+        running: dict[Future[Result], Task] = {}
+        with contextlib.suppress(BrokenProcessPool), pool(min(workers, len(queue))) as executor:
+            while queue or running:
+                while queue and len(running) < workers:
+                    future = executor.submit(work, queue[0])
+                    running[future] = queue.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    yield running.pop(future), result
+        for task in running.values():
+            yield task, rescue(task)
+
+
+@contextlib.contextmanager
+def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Fresh worker processes that are ended at once when the block fails."""
+    before = {child.pid for child in multiprocessing.active_children()}
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
+    try:
+        yield executor
+    except BaseException:
+        for child in multiprocessing.active_children():
+            if child.pid not in before:
+                child.terminate()
+        raise
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """End this worker process if the block takes longer, even inside a native library. Does nothing elsewhere."""
+    if not _in_worker:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _start() -> None:
+    global _in_worker
+    _in_worker = True
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # the processes themselves use all cores
+        os.environ.setdefault(name, "1")

@@ -1,0 +1,215 @@
+"""The one runner of all stages that treat every image for itself.
+
+The index is cut into chunks. A chunk's result is one tar file that appears under its name when it is complete, so a
+stopped stage goes on where it was; every image of a chunk is either written or rejected with a reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data_prep.chunks import Counts, Members, chunk_counts, chunk_path, keep_record, read_chunk, write_chunk
+from data_prep.job import INDEX, Job
+from data_prep.processes import BrokenProcessPool, in_processes, pool, time_limit
+from data_prep.progress import Progress
+from data_prep.sources import Row
+from h2d.errors import ConfigError, DataError, SetupError
+from h2d.files import sha256_of
+from h2d.images import ImageError
+
+SECONDS_PER_IMAGE = 300
+"""After this a worker process counts as hung on an image."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image of the index with what the earlier stages wrote about it."""
+
+    row: Row
+    members: Members
+
+
+class Worker:
+    """Treats images one by one. Built once in each process that works, so this is where models are loaded."""
+
+    def prepare(self, item: Item) -> Members:
+        """What the stage adds to an image.
+
+        Raises:
+            DataError: the image is rejected; the message is the reason.
+        """
+        raise NotImplementedError
+
+    def prepare_all(self, items: list[Item]) -> list[Members | str]:
+        """For each item of a chunk its members, or why it is rejected. Nothing an image holds can stop a stage."""
+        return [self._prepare(item) for item in items]
+
+    def close(self) -> None:
+        """Free what was built."""
+
+    def _prepare(self, item: Item) -> Members | str:
+        try:
+            with time_limit(SECONDS_PER_IMAGE):
+                return self.prepare(item)
+        except ImageError as error:
+            return f"cannot read: {error.reason}"
+        except DataError as error:
+            return error.message
+        except (ConfigError, SetupError, MemoryError):
+            raise
+        except Exception as error:
+            return f"unexpected {type(error).__name__}: {error}"
+
+
+def never(job: Job) -> bool:
+    """The stage may run in as many processes as there are."""
+    return False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the runner.
+
+    Args:
+        name: also its folder under ``out``.
+        needs: the stages whose members it reads; the last one says which images there are.
+        build: makes its worker, in the process that works.
+        depends: what its results depend on, by key; recorded so that results of different settings never mix.
+        one_process: whether it must not run twice at a time (one model on one device).
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    build: Callable[[Job], Worker]
+    depends: Callable[[Job], dict[str, Any]]
+    one_process: Callable[[Job], bool] = never
+
+
+@dataclass(frozen=True)
+class Task:
+    """A chunk, or in a rescue a single image of it."""
+
+    stage: Stage
+    job: Job
+    number: int
+    rows: tuple[Row, ...]
+
+
+def run(stage: Stage, job: Job, later: Sequence[str] = ()) -> tuple[Counts, bool]:
+    """Run what is left of a stage.
+
+    Args:
+        later: names of the stages that build on this one, for the hint of an error.
+
+    Returns:
+        the counts of the whole stage, and whether anything was left to do.
+
+    Raises:
+        ConfigError: earlier results were made with other settings or from another index.
+        DataError: the stage before has not been run to its end.
+    """
+    tasks = _tasks(stage, job)
+    folder = job.folder(stage.name)
+    keep_record(folder, record(stage, job), job.dataset, later)
+    left = [task for task in tasks if not chunk_path(folder, task.number).is_file()]
+    workers = 1 if stage.one_process(job) else min(job.settings.workers, max(1, len(left)))
+    with (
+        Progress(stage.name, sum(len(task.rows) for task in left)) as progress,
+        contextlib.closing(in_processes(work, left, workers, rescue)) as results,
+    ):
+        try:
+            for task, result in results:
+                counts = write_chunk(chunk_path(folder, task.number), task.rows, result)
+                progress.add(len(task.rows), len(counts.rejected))
+        finally:
+            close_workers()
+    total = Counts()
+    for task in tasks:
+        total.add(chunk_counts(chunk_path(folder, task.number)))
+    return total, bool(left)
+
+
+def record(stage: Stage, job: Job) -> dict[str, Any]:
+    """What a stage's results depend on: its settings and what it reads."""
+    inputs = {f"of {name}": _digest(job, name) for name in stage.needs}
+    return {"chunk_size": job.settings.chunk_size, "of index": sha256_of(job.out / INDEX)} | inputs | stage.depends(job)
+
+
+def read_members(job: Job, stages: Sequence[str], number: int) -> dict[str, Members]:
+    """Members of the images of a chunk that every one of ``stages`` wrote, merged, in the order of the index."""
+    merged: dict[str, Members] = {}
+    for position, name in enumerate(stages):
+        content = read_chunk(chunk_path(job.folder(name), number))
+        if position == 0:
+            merged = content
+        else:
+            merged = {key: merged[key] | content[key] for key in merged if key in content}
+    return merged
+
+
+def work(task: Task) -> list[tuple[str, Members | str]]:
+    """Treat a chunk in the process that works."""
+    if task.stage.needs:
+        members = read_members(task.job, task.stage.needs, task.number)
+    else:
+        members = {row.key: {} for row in task.rows}
+    items = [Item(row, members[row.key]) for row in task.rows if row.key in members]
+    worker = _worker(task)
+    return [(item.row.key, result) for item, result in zip(items, worker.prepare_all(items), strict=True)]
+
+
+def rescue(task: Task) -> list[tuple[str, Members | str]]:
+    """Treat a chunk whose worker process died: every image in turn, so that only the deadly one is lost."""
+    results: list[tuple[str, Members | str]] = []
+    rows = list(task.rows)
+    deaths = 0
+    while rows:
+        with contextlib.suppress(BrokenProcessPool), pool(1) as executor:
+            while rows:
+                single = Task(task.stage, task.job, task.number, (rows[0],))
+                results += executor.submit(work, single).result()
+                rows.pop(0)
+        if rows:
+            deaths += 1
+            results.append((rows.pop(0).key, "the worker process died on it"))
+        if deaths > 8 and deaths == len(results):
+            raise SetupError(f"{task.stage.name}: worker processes die on every image", "try jobs=1 to see why")
+    return results
+
+
+def close_workers() -> None:
+    """Free the workers of this process."""
+    while _workers:
+        _workers.popitem()[1].close()
+
+
+_workers: dict[str, Worker] = {}
+
+
+def _worker(task: Task) -> Worker:
+    if task.stage.name not in _workers:
+        _workers[task.stage.name] = task.stage.build(task.job)
+    return _workers[task.stage.name]
+
+
+def _tasks(stage: Stage, job: Job) -> list[Task]:
+    rows = job.rows()
+    size = job.settings.chunk_size
+    tasks = [Task(stage, job, number, tuple(chunk)) for number, chunk in enumerate(_cut(rows, size))]
+    for name in stage.needs:
+        if not all(chunk_path(job.folder(name), task.number).is_file() for task in tasks):
+            raise DataError(f"{job.folder(name)} is not finished", f"run `python -m data_prep {name} {job.dataset} ...`")
+    return tasks
+
+
+def _cut(rows: list[Row], size: int) -> Iterator[list[Row]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _digest(job: Job, stage: str) -> str:
+    return hashlib.sha256((job.folder(stage) / "stage.json").read_bytes()).hexdigest()

@@ -1,0 +1,42 @@
+"""Averaged weights (EMA) on the training device; the paper uses none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import lightning as L  # noqa: N812
+from lightning.pytorch.callbacks import WeightAveraging
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class Averaging(WeightAveraging):
+    """Lightning's weight averaging, with two differences.
+
+    The average lives on the training device (Lightning would build it on the CPU and copy all weights at every step),
+    and training does not end with the average inside the module, so the last checkpoint can be resumed from.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        pass
+
+
+@contextmanager
+def averaged_weights(trainer: L.Trainer, pl_module: L.LightningModule) -> Iterator[None]:
+    """Within the block the module holds the averaged weights, where the run has any."""
+    averaging = next((callback for callback in trainer.callbacks if isinstance(callback, Averaging)), None)  # type: ignore
+    if averaging is None or averaging._average_model is None:
+        yield
+        return
+    averaging._swap_models(pl_module)
+    try:
+        yield
+    finally:
+        averaging._swap_models(pl_module)

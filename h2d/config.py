@@ -1,0 +1,279 @@
+"""From an experiment's name to a checked :class:`Experiment`: YAML layers, presets, ``key=value`` (the door to OmegaConf).
+
+Weakest first: the defaults in :mod:`h2d.experiment`, the files that a file ``extends``, its ``preset``, the file
+itself; then ``preset=NAME`` of the command line and the other ``key=value`` pairs. All mistakes are reported at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from h2d.errors import ConfigError
+from h2d.experiment import Experiment, leaves, problems
+
+__all__ = ["CONFIG_ROOT", "Composed", "Experiment", "Origin", "compose", "experiments", "from_plain", "to_plain", "to_yaml"]
+
+CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
+"""The shipped experiments; the folder lies beside the package in a checkout and in an installation alike."""
+
+_RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)
+
+
+class Origin(NamedTuple):
+    """Where a value was set."""
+
+    layer: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.layer if self.line is None else f"{self.layer}:{self.line}"
+
+
+class Composed(NamedTuple):
+    """A checked experiment and, for every setting that is not a default, where it was set."""
+
+    experiment: Experiment
+    origins: dict[str, Origin]
+
+
+class _Setting(NamedTuple):
+    key: str
+    value: Any
+    origin: Origin
+
+
+def compose(name: str, overrides: Iterable[str] = (), root: Path = CONFIG_ROOT) -> Composed:
+    """Merge an experiment and check it.
+
+    Args:
+        name: an experiment of ``root`` (``hand`` is ``configs/hand.yaml``) or the path of a YAML file.
+        overrides: ``key=value`` pairs, the strongest layer.
+
+    Raises:
+        ConfigError: naming every unknown key, wrong value and broken rule with its file and line.
+    """
+    command_line, complaints = _parse_overrides(overrides)
+    path = _find(name, root)
+    chosen = [setting for setting in command_line if setting.key == "preset"]
+    settings = _collect(path, root, complaints, use_presets=not chosen)
+    if chosen and chosen[-1].value:
+        settings += _collect(_find_preset(chosen[-1].value, root), root, complaints, use_presets=True)
+    return _merge(path.stem, settings + command_line, complaints)
+
+
+def _merge(name: str, settings: list[_Setting], complaints: list[str]) -> Composed:
+    config, origins = _writable(OmegaConf.structured(Experiment)), {}
+    for key, value, origin in settings:
+        if isinstance(value, str) and _RESOLVER.search(value):
+            complaints.append(f"{origin}: {key}: {value!r} is refused, since what it reads would end up in checkpoints")
+            continue
+        try:
+            OmegaConf.update(config, key, value, merge=True)
+            origins[key] = origin
+        except (OmegaConfBaseException, TypeError, ValueError, AttributeError, AssertionError) as error:
+            complaints.append(f"{origin}: {key}: {_reason(key, value, error)}")
+    seen = {setting.key for setting in settings}
+    complaints += [f"{name}: {key} is required" for key in sorted(OmegaConf.missing_keys(config)) if key not in seen]
+    if config.run.name is None:
+        config.run.name = name
+    if not complaints:
+        try:
+            experiment = OmegaConf.to_object(config)
+        except OmegaConfBaseException as error:  # an interpolation that leads nowhere
+            complaints.append(f"{name}: {str(error).splitlines()[0]}")
+        else:
+            assert isinstance(experiment, Experiment)
+            complaints += [f"{origins.get(key, name)}: {key} {text}" for key, text in problems(experiment)]
+    if complaints:
+        raise ConfigError("\n".join(complaints), _hint(complaints))
+    return Composed(experiment, origins)
+
+
+def _hint(complaints: list[str]) -> str:
+    if any("data.shards is required" in text for text in complaints):
+        return "name the data, data.shards=FOLDER; `make data-synthetic` makes some"
+    return "`h2d config explain` lists every key with its default"
+
+
+def _writable(config: Any) -> Any:
+    """Lift the write protection that frozen dataclasses bring along, for as long as the layers are merged."""
+    OmegaConf.set_readonly(config, False)
+    for key in config:
+        if not OmegaConf.is_missing(config, key) and OmegaConf.is_config(config[key]):
+            _writable(config[key])
+    return config
+
+
+def _reason(key: str, value: Any, error: Exception) -> str:
+    known = dict(_fields(Experiment))
+    if key in known or any(name.startswith(f"{key}.") for name in known):
+        return str(error).splitlines()[0] if str(error) else f"{value!r} does not fit"
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or _same_last_part(key, known)
+    return "there is no such key" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _same_last_part(key: str, known: Iterable[str]) -> list[str]:
+    """``lr`` for ``optim.lr``, ``max_step`` for ``trainer.max_steps``."""
+    last = {name.rpartition(".")[2]: name for name in known}
+    return [last[name] for name in difflib.get_close_matches(key.rpartition(".")[2], last, n=1, cutoff=0.7)]
+
+
+def _fields(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for item in fields(cls):
+        value = item.default_factory() if callable(item.default_factory) else item.default
+        if is_dataclass(value):
+            yield from _fields(type(value), f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}", value
+
+
+# --- layers ------------------------------------------------------------------------------------------------------
+
+
+def _collect(
+    path: Path, root: Path, complaints: list[str], *, use_presets: bool, seen: tuple[Path, ...] = ()
+) -> list[_Setting]:
+    """Settings of a file, after those of the files it extends and of the preset it names."""
+    if path in seen:
+        raise ConfigError(" -> ".join(_shown(item) for item in (*seen, path)) + ": extends itself")
+    extends, preset, own = [], None, []
+    for setting in _read(path):
+        if setting.key == "extends":
+            extends = [setting.value] if isinstance(setting.value, str) else setting.value
+        else:
+            own.append(setting)
+        if setting.key == "preset" and use_presets and setting.value:
+            preset = setting
+    if not isinstance(extends, list) or not all(isinstance(parent, str) for parent in extends):
+        complaints.append(f"{_shown(path)}: extends takes a name or a list of names")
+        extends = []
+    parents = [_find(parent, root) for parent in extends] + ([_find_preset(preset.value, root)] if preset else [])
+    below = (_collect(item, root, complaints, use_presets=use_presets, seen=(*seen, path)) for item in parents)
+    return [setting for layer in below for setting in layer] + own
+
+
+def _read(path: Path) -> list[_Setting]:
+    """Every leaf of a YAML file with the line it stands on."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = OmegaConf.to_container(OmegaConf.create(text)) if text.strip() else {}
+        lines = dict(_lines(yaml.compose(text)))
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{_shown(path)}{line}: {error.problem or error.context}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{_shown(path)}: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{_shown(path)}: holds a list where `key: value` lines are expected")
+    return [_Setting(key, value, Origin(_shown(path), lines.get(key))) for key, value in _flatten(values)]
+
+
+def _lines(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{prefix}{getattr(key, 'value', '')}"
+            yield name, key.start_mark.line + 1
+            yield from _lines(value, f"{name}.")
+
+
+def _flatten(values: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _parse_overrides(overrides: Iterable[str]) -> tuple[list[_Setting], list[str]]:
+    origin, settings, complaints = Origin("command line"), [], []
+    for item in overrides:
+        key, sign, text = item.partition("=")
+        if not sign or not key:
+            complaints.append(f"{origin}: {item!r} is not of the form key=value")
+            continue
+        try:
+            value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore
+        except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+            complaints.append(f"{origin}: {key}: {str(error).splitlines()[0]}")
+            continue
+        value = "" if value is None and key == "preset" else value
+        pairs = _flatten({key: value}) if isinstance(value, dict) and value else [(key, value)]
+        settings += [_Setting(name, leaf, origin) for name, leaf in pairs]
+    return settings, complaints
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def experiments(root: Path = CONFIG_ROOT) -> list[str]:
+    """Names of the experiments and presets under ``root``."""
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+
+
+def _find_preset(name: Any, root: Path) -> Path:
+    return _find(f"presets/{name}", root, what="preset")
+
+
+def _find(name: str, root: Path, what: str = "experiment") -> Path:
+    for path in (root / f"{name}.yaml", Path(name)):
+        if path.is_file():
+            return path
+    names = [known for known in experiments(root) if known.startswith("presets/") == (what == "preset")]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0].removeprefix('presets/')}?" if close else f"there is: {', '.join(names)}"
+    raise ConfigError(f"no {what} {name.removeprefix('presets/')!r} in {_shown(root)}, and no such file", hint)
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+# --- out ---------------------------------------------------------------------------------------------------------
+
+
+def to_plain(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as nested dicts of plain values, which a checkpoint can hold and load again safely."""
+    container = OmegaConf.to_container(OmegaConf.structured(experiment), resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def from_plain(values: dict[str, Any]) -> Experiment:
+    """The inverse of :func:`to_plain`.
+
+    Raises:
+        ConfigError: the values are not an experiment of this version.
+    """
+    try:
+        experiment = OmegaConf.to_object(OmegaConf.merge(_writable(OmegaConf.structured(Experiment)), values))
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    assert isinstance(experiment, Experiment)
+    return experiment
+
+
+def to_yaml(experiment: Experiment, origins: dict[str, Origin] | None = None) -> str:
+    """The experiment as YAML; with ``origins``, each line that is not a default says where it was set."""
+    text = OmegaConf.to_yaml(OmegaConf.structured(experiment))
+    if not origins:
+        return text
+    lines, path = [], []
+    for line in text.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        path = [*path[:depth], line.strip().partition(":")[0]]
+        origin = origins.get(".".join(path))
+        lines.append(f"{line}  # {origin}" if origin else line)
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""Shards of samples: what a sample is, how shards are written, read, checked and looked at."""

@@ -1,0 +1,115 @@
+"""Batches of the four tasks from a folder of shards."""
+
+from __future__ import annotations
+
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from h2d.data.augment import Augment
+from h2d.data.samples import hand_example, outpaint_example
+from h2d.data.schema import Sample
+from h2d.data.shards import read_manifest
+from h2d.data.stream import ResumableLoader, ShardSequence, ShardStream, Transform
+from h2d.experiment import Experiment
+
+HAND_CAPTION = "a close-up of a hand, "
+"""What the tiny base model's captions of hand crops start with; stage I uses the captions as they are."""
+
+
+class ShardDataModule(L.LightningDataModule):
+    """Training and validation batches of an experiment.
+
+    Training batches go on from the trainer's global step, so a resumed run sees exactly the batches that it would have
+    seen without the stop. The validation split comes once, in order, shared by the ranks without padding.
+
+    Args:
+        experiment: ``task``, ``seed``, ``image_size`` and ``data`` are used.
+        factor: down-sampling of the VAE, which gives the heat maps their size.
+
+    Raises:
+        DataError: the folder of shards is missing or incomplete.
+    """
+
+    def __init__(self, experiment: Experiment, factor: int) -> None:
+        super().__init__()
+        self.experiment = experiment
+        self.folder = Path(experiment.data.shards)
+        self.counts = read_manifest(self.folder).counts
+        self.example = example_of(experiment, factor)
+
+    def train_dataloader(self) -> DataLoader:
+        """Endless, in an order of the seed and the epoch."""
+        data = self.experiment.data
+        stream = ShardStream(
+            self.folder,
+            "train",
+            self.example,
+            seed=self.experiment.seed,
+            shuffle_buffer=data.shuffle_buffer,
+            batch_size=data.batch_size,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+        )
+        return ResumableLoader(stream, self._consumed, **self._options())
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        """Every validation sample once; no loader when the shards have no validation split."""
+        if "val" not in self.counts:
+            return []
+        sequence = ShardSequence(
+            self.folder,
+            "val",
+            self.example,
+            batch_size=self.experiment.data.batch_size,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+        )
+        return DataLoader(sequence, batch_size=sequence.batch_size, **self._options())
+
+    def _consumed(self) -> int:
+        """Batches that each rank has trained on."""
+        return self.trainer.global_step * self.trainer.accumulate_grad_batches if self.trainer else 0
+
+    def _options(self) -> dict[str, Any]:
+        return {"num_workers": self.experiment.data.num_workers, "pin_memory": torch.cuda.is_available()}
+
+
+def example_of(experiment: Experiment, factor: int) -> Transform:
+    """The function that makes the examples of an experiment's task (picklable)."""
+    size, data = experiment.image_size, experiment.data
+    if experiment.task == "outpaint":
+        return partial(_outpaint, size=size)
+    hand = partial(
+        hand_example,
+        size=size,
+        margin=data.crop_margin,
+        sigma_px=experiment.sigma_px,
+        wrist=data.wrist,
+        latent_size=size // factor,
+    )
+    if experiment.task == "hand":
+        augment = Augment(data.augment.rgb_shift, data.augment.brightness, data.augment.contrast)
+        return partial(_hand, hand=partial(hand, augment=augment))
+    return partial(_picture, hand=partial(hand, augment=None, caption_prefix=HAND_CAPTION), size=size)
+
+
+def _hand(sample: Sample, rng: np.random.Generator | None, *, hand: partial) -> dict[str, Any]:
+    return hand(sample, rng=rng)
+
+
+def _outpaint(sample: Sample, rng: np.random.Generator | None, *, size: int) -> dict[str, Any]:
+    return outpaint_example(sample, size=size)
+
+
+def _picture(sample: Sample, rng: np.random.Generator | None, *, hand: partial, size: int) -> dict[str, Any]:
+    """A whole person or one of the hands, as often one as the other: what the tiny base model trains on."""
+    rng = rng or np.random.default_rng(zlib.crc32(sample.key.encode()))
+    example = hand(sample, rng=rng) if rng.random() < 0.5 else outpaint_example(sample, size=size)
+    return {name: example[name] for name in ("image", "caption", "key")}

@@ -1,0 +1,238 @@
+"""Sampling and measuring (Section IV-C): the one loop behind the training callback and the command.
+
+A picture's noise follows from the seed and the picture's index, so pictures depend neither on the batch size nor on
+the number of ranks. The global random state is left as it was, so that evaluating does not change training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from h2d.data.schema import Sample
+from h2d.data.shards import iter_samples, read_manifest
+from h2d.detection import DETECT_SIZE, Detector, PoseDetector
+from h2d.errors import CheckpointError, ConfigError
+from h2d.experiment import Experiment, SamplingConfig
+from h2d.grids import labelled_grid
+from h2d.metrics.suite import Suite
+from h2d.pictures import HandCrops, Indexed, Picture, batches, sample_hands, sample_people
+from h2d.pipelines.hand import HandPipeline
+from h2d.pipelines.two_stage import TwoStagePipeline
+from h2d.randomness import preserved_rng
+from h2d.reports import Report
+
+GROUND_TRUTHS = ("annotation", "redetected")
+"""Poses to compare with: those of the data set, or those that the detector finds in the real images."""
+
+POSE_METRICS = (
+    "DAP: COCO keypoint AP over OKS 0.50:0.05:0.95 with COCO-WholeBody sigmas, the area is width x height of the box "
+    "around the person's labelled keypoints (for dap_hands_strict around the hands'), equal scores rank by index; "
+    "DAR: the AR that belongs to it. MPJPE: in x / width, y / height, over the keypoints that the truth has; those "
+    "not found count as (0, 0), in mpjpe_matched they do not count. mask_iou: stage I without a mask as input, against "
+    "the hand mask of the sample, cut at 0.5."
+)
+
+_NEEDS_WEIGHTS = dict.fromkeys(("fid", "kid", "fid_fg", "kid_fg", "clipsim"), "its network's weights are not here")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Numbers by name (None with a reason in ``skipped``), how they were measured, and the first pictures."""
+
+    metrics: dict[str, float | int | None]
+    skipped: dict[str, str]
+    protocol: dict[str, Any]
+    pictures: list[Picture]
+
+    def grid(self, cell: int = 256) -> np.ndarray | None:
+        """The pictures as a table, uint8 ``(H, W, 3)``; None without any."""
+        if not self.pictures:
+            return None
+        rows = [list(picture.panels.values()) for picture in self.pictures]
+        return labelled_grid(rows, list(self.pictures[0].panels), cell)
+
+
+def evaluate(
+    pipeline: TwoStagePipeline,
+    samples: Iterable[Sample],
+    *,
+    seed: int,
+    sampling: SamplingConfig,
+    batch_size: int = 4,
+    detector: Detector | None = None,
+    ground_truth: str = "annotation",
+    rank: int = 0,
+    world_size: int = 1,
+    keep: int = 8,
+    on_picture: Callable[[Picture], None] | None = None,
+) -> Evaluation:
+    """Generate a person for the caption and pose of every sample, and measure how well the images follow.
+
+    Args:
+        pipeline: both stages.
+        samples: the same ones on every rank; a rank takes every ``world_size``-th.
+        seed: of the pictures.
+        sampling: settings of the pipeline.
+        batch_size: images sampled at a time.
+        detector: finds poses in images; without it the metrics of poses are skipped.
+        ground_truth: one of :data:`GROUND_TRUTHS`.
+        rank: of this process.
+        world_size: number of processes over which the numbers are reduced.
+        keep: pictures to keep for a table.
+        on_picture: called with every picture of this rank.
+
+    Raises:
+        ValueError: ``ground_truth`` is another word.
+    """
+    if ground_truth not in GROUND_TRUTHS:
+        raise ValueError(f"ground_truth must be one of {GROUND_TRUTHS}, not {ground_truth!r}")
+    crops = HandCrops.of(pipeline)
+    suite = Suite(_device(pipeline, world_size))
+
+    def measure(pictures: list[Picture]) -> None:
+        if detector is not None:
+            _measure_poses(suite, pictures, detector, ground_truth, crops.size)
+
+    parts = batches(samples, batch_size, rank, world_size)
+    make = partial(sample_people, pipeline, seed=seed, settings=sampling)
+    kept = _run(parts, make, suite, measure, keep, on_picture)
+    protocol = {
+        "seed": seed,
+        "image_size": crops.size,
+        "ground_truth": ground_truth,
+        "detect_size": max(DETECT_SIZE, crops.size),
+        "sampling": asdict(sampling) | {"blend": _blend(pipeline)},
+        "hand_crops": asdict(crops),
+        "metrics": POSE_METRICS,
+    }
+    absent = "no pose detector was given" if detector is None else "no sample has what it is measured on"
+    return _evaluation(suite, protocol, _NEEDS_WEIGHTS, absent, kept)
+
+
+def evaluate_hands(
+    pipeline: HandPipeline,
+    samples: Iterable[Sample],
+    *,
+    crops: HandCrops,
+    seed: int,
+    sampling: SamplingConfig,
+    batch_size: int = 4,
+    rank: int = 0,
+    world_size: int = 1,
+    keep: int = 8,
+) -> Evaluation:
+    """Stage I alone: generate a hand for the first crop of every sample and measure the predicted mask.
+
+    Arguments are those of :func:`evaluate`; ``crops`` says how the crops are made.
+    """
+    suite = Suite(_device(pipeline, world_size))
+    make = partial(sample_hands, pipeline, crops=crops, seed=seed, settings=sampling)
+    kept = _run(batches(samples, batch_size, rank, world_size), make, suite, lambda pictures: None, keep, None)
+    protocol = {"seed": seed, "crops": asdict(crops), "sampling": asdict(sampling)}
+    return _evaluation(suite, protocol, {}, "stage I alone makes no picture of a person", kept)
+
+
+def _run(
+    parts: Iterable[list[Indexed]],
+    make: Callable[[list[Indexed]], list[Picture]],
+    suite: Suite,
+    measure: Callable[[list[Picture]], None],
+    keep: int,
+    on_picture: Callable[[Picture], None] | None,
+) -> list[Picture]:
+    """Make and measure every picture; the first ``keep`` are returned."""
+    kept: list[Picture] = []
+    with preserved_rng(), torch.no_grad():
+        measure([])  # a rank without samples takes part in the reduction
+        suite.add_images(0)
+        suite.add_masks(torch.zeros(0, 1, 1, 1), torch.zeros(0, 1, 1, 1))
+        for part in parts:
+            pictures = make(part)
+            measure(pictures)
+            suite.add_images(len(pictures))
+            for picture in pictures:
+                suite.add_masks(picture.masks, picture.true_masks)
+                if on_picture is not None:
+                    on_picture(picture)
+            kept += pictures[: keep - len(kept)]
+    return kept
+
+
+def _measure_poses(suite: Suite, pictures: list[Picture], detector: Detector, ground_truth: str, size: int) -> None:
+    found = detector([picture.image for picture in pictures])
+    truth = [picture.sample.pose for picture in pictures]
+    if ground_truth == "redetected":
+        truth = [result.pose for result in detector([picture.sample.image for picture in pictures])]
+    poses, scores = [result.pose for result in found], [result.score for result in found]
+    suite.add_poses(poses, scores, truth, [picture.index for picture in pictures], size)
+
+
+def _evaluation(
+    suite: Suite, protocol: dict[str, Any], reasons: dict[str, str], otherwise: str, pictures: list[Picture]
+) -> Evaluation:
+    metrics = suite.compute()
+    skipped = {name: reasons.get(name, otherwise) for name, value in metrics.items() if value is None}
+    return Evaluation(metrics, skipped, protocol, pictures)
+
+
+def _device(pipeline: Any, world_size: int) -> torch.device | str:
+    """Where sums are kept: ranks on GPUs can only reduce what lies there."""
+    return pipeline.device if world_size > 1 and pipeline.device.type == "cuda" else "cpu"
+
+
+def run_evaluation(experiment: Experiment, pipeline_folder: Path) -> str:
+    """Evaluate a pipeline folder on a split and leave everything in the run's folder.
+
+    Args:
+        experiment: names the data, the split, the sampling and the run.
+        pipeline_folder: as ``h2d export`` wrote it.
+
+    Returns:
+        The numbers as a table, to print.
+
+    Raises:
+        H2DError: the pipeline or the data is not what it should be.
+    """
+    settings = experiment.evaluation
+    counts = read_manifest(experiment.data.shards).counts
+    total = counts.get(settings.split, 0) if settings.samples == -1 else settings.samples
+    samples = islice(iter_samples(experiment.data.shards, settings.split), total)
+    pipeline = _load(pipeline_folder, experiment)
+    report = Report(experiment, pipeline_folder, total)
+    with PoseDetector() if settings.detector == "mediapipe" else nullcontext() as detector:
+        evaluation = evaluate(
+            pipeline,
+            report.progress(samples),
+            seed=experiment.seed,
+            sampling=experiment.sampling,
+            batch_size=settings.batch_size,
+            detector=detector,
+            keep=settings.grid_samples,
+            on_picture=report.add,
+        )
+    return report.write(evaluation)
+
+
+def _load(folder: Path, experiment: Experiment) -> TwoStagePipeline:
+    if not (folder / "model_index.json").is_file():
+        raise CheckpointError(f"{folder} is not a pipeline folder", "`h2d export` writes one from two checkpoints")
+    pipeline = TwoStagePipeline.from_pretrained(folder, local_files_only=True)
+    if (blend := _blend(pipeline)) != experiment.sampling.blend:
+        raise ConfigError(
+            f"{folder} was trained with blend={blend}, not {experiment.sampling.blend}", f"set sampling.blend={blend}"
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _blend(pipeline: Any) -> str:
+    return pipeline.config["blend"]

@@ -1,0 +1,265 @@
+"""Every setting of an experiment with its default, and the rules between settings.
+
+The string under a field is its help text (``h2d config explain``). YAML files hold only differences from this file.
+Nothing here imports more than the standard library, so a login node checks an experiment in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, Literal
+
+MISSING: Any = "???"
+"""What a required setting holds until a file or the command line gives it a value."""
+
+REFERENCE_SIZE = 512
+"""Settings in pixels are given for images of this side; the parts scale them to ``image_size``."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    dir: str = "runs"
+    """folder that holds all runs; TensorBoard watches it"""
+    name: str | None = None
+    """folder of this run inside run.dir; the experiment's name when not set"""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    rgb_shift: float = 0.05
+    """largest shift of each colour channel, as a share of the full range (Section IV-A)"""
+    brightness: float = 0.2
+    """largest relative change of brightness (Section IV-A)"""
+    contrast: float = 0.2
+    """largest relative change of contrast (Section IV-A)"""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    shards: str = MISSING
+    """folder of shards with its manifest.json, as `python -m data_prep all` leaves it"""
+    batch_size: int = 4
+    """samples on each device at a time"""
+    num_workers: int = 4
+    """processes that load data, for each device; 0 loads in the training process"""
+    shuffle_buffer: int = 1000
+    """samples held in memory to shuffle the stream"""
+    crop_margin: float = 1.6
+    """side of the hand crop in lengths of the hand's keypoint box"""
+    heatmap_sigma_px: float = 8.0
+    """standard deviation of a keypoint in the finger heat maps, in pixels of a 512 x 512 image"""
+    wrist: Literal["all", "none", "thumb"] = "all"
+    """finger channels that show the wrist"""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    base: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    """Stable Diffusion 1.5 as a folder or hub id, or `tiny` for the model inside this package"""
+    controlnet: str | None = None
+    """pose ControlNet to start stage II from, folder or hub id; a copy of the base's encoder when not set"""
+    conv_in_init: Literal["random", "zero"] = "random"
+    """start of the weights that read the hand condition (Section III-B: random)"""
+    mask_hint: bool = True
+    """the ControlNet sees the hand mask as a fourth hint channel (Section III-C)"""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    mask_weight: float = 0.5
+    """lambda of Eq. 8"""
+    mask_dropout: float = 0.5
+    """probability of zeroing the mask channel, which makes mask-free sampling possible (Section III-B)"""
+    caption_dropout: float = 0.1
+    """probability of an empty caption, which classifier-free guidance needs"""
+    min_snr_gamma: float | None = None
+    """cap of the signal-to-noise weight of the noise loss (arXiv 2303.09556); no weights when not set"""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    lr: float = 1e-5
+    """learning rate of AdamW (Section IV-B)"""
+    weight_decay: float = 1e-2
+    """weight decay of AdamW"""
+    warmup_steps: int = 0
+    """optimiser steps of linear warm-up"""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """learning rate after the warm-up; cosine falls to zero at trainer.max_steps"""
+    grad_clip: float = 1.0
+    """largest norm of the gradient; 0 leaves it as it is"""
+    ema_decay: float | None = None
+    """decay of the averaged weights that evaluation and export use; no average when not set"""
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    max_steps: int = -1
+    """optimiser steps; -1 leaves the end to max_epochs, and where both are set the earlier end counts"""
+    max_epochs: int = 5
+    """passes over the data; -1 leaves the end to max_steps"""
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: int = 1
+    """devices on each node"""
+    num_nodes: int = 1
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed"
+    global_batch: int = 32
+    """samples behind one optimiser step, over all devices (Section IV-B); gradient accumulation follows from it"""
+    log_every_n_steps: int = 50
+    val_every_n_steps: int = 1000
+    """optimiser steps between two measurements of the validation loss"""
+    val_batches: int = 50
+    """batches of each device in a measurement of the validation loss, always the same ones"""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    every_n_steps: int = 1000
+    """optimiser steps between two checkpoints"""
+    keep: int = 2
+    """newest checkpoints to keep; -1 keeps all"""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    every_n_steps: int = 2000
+    """optimiser steps between two evaluations during training; 0 evaluates at the end only"""
+    samples: int = 16
+    """poses to evaluate, the first ones of the split; -1 takes all"""
+    split: str = "val"
+    batch_size: int = 4
+    """images sampled at a time; does not change the images"""
+    partner: str | None = None
+    """checkpoint of the other stage; with it, both stages are evaluated together during training"""
+    grid_samples: int = 8
+    """samples shown in the TensorBoard picture"""
+    detector: Literal["mediapipe", "none"] = "mediapipe"
+    """finds poses in generated images during training; without it no pose metrics are measured there"""
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    num_inference_steps: int = 50
+    """DDIM steps of each stage"""
+    guidance_scale: float = 7.5
+    blending: Literal["sequential", "naive", "bbox"] = "sequential"
+    """sequential mask expansion (Section III-D) or one of its two rivals (Section IV-E)"""
+    blend: Literal["noised", "clean"] = "noised"
+    """hand latents noised to the level of the step, or clean as Eq. 11 is printed; training and sampling share it"""
+    start_radius_px: float = 49.0
+    """radius of the first, largest mask, in pixels of a 512 x 512 image (Section III-D)"""
+    unblended_last_steps: int = 2
+    """last steps that run without blending (Section III-D)"""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    task: Literal["hand", "outpaint", "autoencoder", "text_to_image"] = MISSING
+    """hand (stage I), outpaint (stage II), or autoencoder and text_to_image, which make the tiny base model"""
+    preset: str = ""
+    """file of configs/presets to merge: `tiny` runs on a laptop, `smoke` for two steps"""
+    seed: int = 0
+    image_size: int = 512
+    """side of the square images"""
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    @property
+    def accumulation(self) -> int:
+        """Batches of each device behind one optimiser step."""
+        return self.trainer.global_batch // self.device_batch
+
+    @property
+    def device_batch(self) -> int:
+        """Samples that all devices process at a time."""
+        return self.data.batch_size * self.trainer.devices * self.trainer.num_nodes
+
+    @property
+    def sigma_px(self) -> float:
+        """Standard deviation of a keypoint in the heat maps, in pixels of ``image_size``."""
+        return self.data.heatmap_sigma_px * self.image_size / REFERENCE_SIZE
+
+
+AT_LEAST = {
+    1: (
+        "data.batch_size data.shuffle_buffer trainer.devices trainer.num_nodes trainer.global_batch "
+        "trainer.log_every_n_steps trainer.val_every_n_steps trainer.val_batches "
+        "checkpoint.every_n_steps evaluation.batch_size "
+        "sampling.num_inference_steps data.crop_margin"
+    ),
+    0: (
+        "seed data.num_workers data.augment.rgb_shift data.augment.brightness data.augment.contrast loss.mask_weight "
+        "optim.weight_decay optim.warmup_steps optim.grad_clip evaluation.every_n_steps evaluation.grid_samples "
+        "sampling.guidance_scale sampling.start_radius_px sampling.unblended_last_steps"
+    ),
+}
+ABOVE_ZERO = "data.heatmap_sigma_px optim.lr loss.min_snr_gamma"
+SHARES = "loss.mask_dropout loss.caption_dropout optim.ema_decay"
+COUNT_OR_ALL = "trainer.max_steps trainer.max_epochs checkpoint.keep evaluation.samples"
+
+
+def problems(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """Key and complaint of every value out of range and of every rule between settings that does not hold."""
+    for key, value in leaves(experiment):
+        if isinstance(value, (int, float)) and (complaint := _range_complaint(key, value)):
+            yield key, f"{complaint}, not {value}"
+    yield from _rules(experiment)
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every setting, in the order of the dataclasses."""
+    for name, value in vars(node).items():
+        key = f"{prefix}{name}"
+        if is_dataclass(value):
+            yield from leaves(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def _range_complaint(key: str, value: float) -> str:
+    if not math.isfinite(value):
+        return "has to be a finite number"
+    for least, keys in AT_LEAST.items():
+        if key in keys.split() and value < least:
+            return f"has to be at least {least}"
+    if key in ABOVE_ZERO.split() and value <= 0:
+        return "has to be above 0"
+    if key in SHARES.split() and not 0 <= value <= 1:
+        return "has to lie between 0 and 1"
+    if key in COUNT_OR_ALL.split() and value != -1 and value < 1:
+        return "has to be at least 1, or -1"
+    return ""
+
+
+def _rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    trainer, sampling = experiment.trainer, experiment.sampling
+    if experiment.image_size < 64 or experiment.image_size % 8:
+        yield "image_size", f"has to be a multiple of 8 and at least 64, not {experiment.image_size}"
+    if experiment.device_batch > 0 and trainer.global_batch % experiment.device_batch:
+        yield (
+            "trainer.global_batch",
+            f"{trainer.global_batch} is not a multiple of {experiment.device_batch} = {trainer.devices} devices x "
+            f"{trainer.num_nodes} nodes x data.batch_size {experiment.data.batch_size}",
+        )
+    if trainer.max_steps == trainer.max_epochs == -1:
+        yield "trainer.max_steps", "is -1 and so is trainer.max_epochs: training would never end"
+    if 0 <= trainer.max_steps <= experiment.optim.warmup_steps and experiment.optim.warmup_steps:
+        yield "optim.warmup_steps", f"{experiment.optim.warmup_steps} leaves nothing of {trainer.max_steps} steps"
+    if sampling.unblended_last_steps >= sampling.num_inference_steps:
+        yield (
+            "sampling.unblended_last_steps",
+            f"{sampling.unblended_last_steps} leaves nothing to blend in {sampling.num_inference_steps} steps",
+        )
+    name = experiment.run.name
+    if name is not None and (not name or name.startswith((".", "/")) or ".." in name.split("/")):
+        yield "run.name", f"{name!r} is not a folder name inside run.dir"

@@ -1,0 +1,44 @@
+"""Two checkpoints in, one pipeline folder out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from h2d.assembly import load_stages, two_stage_pipeline
+from h2d.errors import SetupError
+from h2d.files import sha256_of
+from h2d.pipelines.card import write_card
+from h2d.runs import provenance
+
+
+def export(hand: Path, outpaint: Path, out: Path) -> Path:
+    """Write ``out``: the networks as safetensors, their settings, and a model card.
+
+    The folder appears complete or not at all. Loading it needs this package, and not the checkpoints.
+
+    Args:
+        hand: checkpoint of stage I.
+        outpaint: checkpoint of stage II.
+        out: must not exist, or be empty.
+
+    Raises:
+        CheckpointError: a checkpoint is damaged or of another task, or the two do not fit.
+        SetupError: ``out`` holds something, or cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SetupError(f"{out} already exists", "choose another --out, or remove it")
+    pipeline = two_stage_pipeline(*load_stages(hand, outpaint))
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        pipeline.save_pretrained(temporary)
+        write_card(temporary, pipeline, _sources(hand, outpaint))
+        if out.exists():
+            out.rmdir()
+        temporary.rename(out)
+    except OSError as error:
+        raise SetupError(f"cannot write {out}: {error}", "is the disk full or read-only?") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return out

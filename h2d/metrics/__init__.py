@@ -1,0 +1,1 @@
+"""How well generated images follow their conditions (Section IV-C), as torchmetrics that reduce over ranks."""

@@ -1,0 +1,92 @@
+"""All numbers of an evaluation together, under the names that ``metrics.json`` uses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric, SumMetric
+
+from h2d.metrics.mask import MaskIoU
+from h2d.metrics.pose import MPJPE, DetectionRate, KeypointAP
+from h2d.skeleton import HANDS
+
+MAIN_KEYS = (
+    *("n", "dap", "dap_hands", "mpjpe", "mpjpe_hands", "detection_rate", "mask_iou"),
+    *("fid", "kid", "fid_fg", "kid_fg", "clipsim"),
+)
+"""The numbers of Table I and the mask's, in the order of the report. They are all in every report, null or not."""
+
+
+class Suite:
+    """Collects images and turns them into named numbers; all of its metrics reduce over the ranks.
+
+    Args:
+        device: where the sums are kept; with several ranks, one that their backend can gather from.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.seen = SumMetric()
+        self.precision = {"": KeypointAP(), "_hands": KeypointAP(HANDS), "_hands_strict": KeypointAP(HANDS, "own")}
+        self.pose: dict[str, MPJPE] = {
+            "mpjpe": MPJPE(),
+            "mpjpe_hands": MPJPE(HANDS),
+            "mpjpe_matched": MPJPE(missing="skip"),
+            "mpjpe_hands_matched": MPJPE(HANDS, missing="skip"),
+        }
+        self.rates = {"detection_rate": DetectionRate(), "detection_rate_hands": DetectionRate("hands")}
+        self.masks = MaskIoU()
+        for metric in (self.seen, self.masks, *self.precision.values(), *self.pose.values(), *self.rates.values()):
+            metric.to(device)
+
+    def add_images(self, count: int) -> None:
+        """Count images, whatever is measured on them."""
+        self.seen.update(count)
+
+    def add_poses(
+        self,
+        found: Sequence[np.ndarray],
+        scores: Sequence[float],
+        truth: Sequence[np.ndarray],
+        ids: Sequence[int],
+        size: int,
+    ) -> None:
+        """Add found and asked-for poses ``(133, 3)`` of square images of ``size`` pixels; the lists may be empty."""
+        poses, targets = _stacked(found), _stacked(truth)
+        for precision in self.precision.values():
+            precision.update(poses, torch.tensor(scores), targets, torch.tensor(ids))
+        for error in self.pose.values():
+            error.update(poses, targets, (size, size))
+        for rate in self.rates.values():
+            rate.update(poses, targets)
+
+    def add_masks(self, predicted: Tensor, truth: Tensor) -> None:
+        """Add stage I's masks ``(B, 1, S, S)``."""
+        self.masks.update(predicted, truth)
+
+    def compute(self) -> dict[str, float | int | None]:
+        """Every number by name, :data:`MAIN_KEYS` first; what was not measured is None."""
+        values: dict[str, float | int | None] = dict.fromkeys(MAIN_KEYS)
+        values["n"] = int(_value(self.seen) or 0)
+        for suffix, precision in self.precision.items():
+            results = precision.compute() if precision.update_called else {}
+            for name in ("ap", "ar"):
+                values[f"d{name}{suffix}"] = _finite(results.get(name))
+        for name, metric in (self.pose | self.rates | {"mask_iou": self.masks}).items():
+            values[name] = _value(metric)
+        return values
+
+
+def _value(metric: Metric) -> float | None:
+    return _finite(metric.compute()) if metric.update_called else None
+
+
+def _finite(value: Tensor | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _stacked(poses: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(poses)).double() if len(poses) else torch.zeros(0, 133, 3, dtype=torch.float64)

@@ -1,0 +1,68 @@
+"""The parts of Stable Diffusion that are never trained and never in a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+
+class FrozenParts:
+    """VAE, text encoder and tokenizer, frozen and in eval mode.
+
+    A plain object and not an ``nn.Module``: a LightningModule that holds it keeps the weights out of its state_dict,
+    its optimizer and the averaged copy of an EMA (a deep copy shares the parts).
+    """
+
+    def __init__(self, vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
+        self.vae = vae.requires_grad_(False).eval()
+        self.text_encoder = text_encoder.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenParts:
+        return self
+
+    @property
+    def factor(self) -> int:
+        """Image pixels per latent cell and side, 8 for Stable Diffusion."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> FrozenParts:
+        """Move the parts; returns itself."""
+        for part in (self.vae, self.text_encoder):
+            nn.Module.to(part, device=device, dtype=dtype)
+        return self
+
+    @torch.no_grad()
+    def encode_image(self, image: Tensor, generator: torch.Generator | None = None, sample: bool = True) -> Tensor:
+        """Images ``(B, 3, H, W)`` in [-1, 1] to scaled latents ``(B, 4, H/factor, W/factor)``.
+
+        Args:
+            image: on the VAE's device.
+            generator: source of the posterior sample.
+            sample: draw from the posterior; False takes its mode and needs no randomness.
+        """
+        posterior = self.vae.encode(image.to(self.vae.dtype)).latent_dist
+        latents = posterior.sample(generator) if sample else posterior.mode()
+        return latents * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents ``(B, 4, h, w)`` to float32 images ``(B, 3, h*factor, w*factor)`` in [-1, 1]."""
+        image = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
+        return image.float().clamp(-1, 1)
+
+    @torch.no_grad()
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """Captions to embeddings ``(B, L, D)``; longer ones are cut at the tokenizer's L tokens."""
+        tokens = self.tokenizer(
+            texts,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]

@@ -1,0 +1,1 @@
+"""How it samples: diffusers pipelines for the hands, for the body around them, and for both in a row."""

@@ -1,0 +1,121 @@
+"""Stage I, sampling: hand images and their masks from finger heat maps (Section III-B)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.utils import BaseOutput
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from h2d.networks.hand_unet import HEATMAP_CHANNELS, HandUNet, hand_condition
+from h2d.pipelines.sampling import (
+    OUTPUT_TYPES,
+    Callback,
+    Generators,
+    SamplingPipeline,
+    check_choice,
+    check_shape,
+    draw_noise,
+    for_guidance,
+    guide,
+    one_for_each,
+    spawn_each,
+)
+
+
+@dataclass
+class HandOutput(BaseOutput):
+    """Hand images as ``output_type`` says, and their masks ``(B, 1, S, S)`` in [0, 1] (threshold at 0.5)."""
+
+    images: Any
+    masks: Tensor
+
+
+class HandPipeline(SamplingPipeline):
+    """Generates square hand crops together with their segmentation masks."""
+
+    model_cpu_offload_seq = "text_encoder->hand_unet->vae"
+
+    def __init__(
+        self,
+        hand_unet: HandUNet,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        scheduler: Any,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            hand_unet=hand_unet, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler
+        )
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str],
+        heatmaps: Tensor,
+        *,
+        hand_mask: Tensor | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        negative_prompt: str | list[str] | None = None,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: Callback | None = None,
+        return_dict: bool = True,
+    ) -> HandOutput | tuple[Any, Tensor]:
+        """Generate one hand crop for each heat map.
+
+        Args:
+            prompt: one text, or one for each heat map.
+            heatmaps: ``(B, 10, h, w)`` in [0, 1] at latent size, right thumb..little then left thumb..little.
+            hand_mask: ``(B, 1, S, S)`` in {0, 1} to guide the layout; None is mask-free inference.
+            num_inference_steps: number of scheduler steps.
+            guidance_scale: of classifier-free guidance; 1 and less turn it off. Both branches see the heat maps.
+            negative_prompt: text of the unconditional branch, empty by default.
+            generator: one, or one for each image.
+            latents: standard normal noise ``(B, 4, h, w)`` to start from instead of drawing it.
+            output_type: "pil", "np", "pt" (the last two in [0, 1]) or "latent".
+            callback_on_step_end: see :data:`h2d.pipelines.sampling.Callback`.
+            return_dict: False returns a plain tuple.
+
+        Raises:
+            ValueError: when an argument has another form.
+        """
+        # 1. Check inputs
+        check_shape("heatmaps", heatmaps, ("B", HEATMAP_CHANNELS, "h", "w"))
+        check_choice("output_type", output_type, OUTPUT_TYPES)
+        count, _, height, width = heatmaps.shape
+        if hand_mask is not None:
+            check_shape("hand_mask", hand_mask, (count, 1, "S", "S"))
+        if latents is not None:
+            check_shape("latents", latents, (count, 4, height, width))
+        device, dtype = self._execution_device, self.hand_unet.dtype
+        generators = spawn_each(generator, count)
+
+        # 2. Conditions and noise
+        text = self.embed(one_for_each("prompt", prompt, count), negative_prompt, guidance_scale).to(dtype)
+        condition = hand_condition(heatmaps.to(device), None if hand_mask is None else hand_mask.to(device))
+        condition = for_guidance(condition.to(dtype), guidance_scale)
+        noise = draw_noise((4, height, width), generators, device) if latents is None else latents.to(device).float()
+        masks = noise.new_empty(0)
+
+        # 3. Denoise; the mask is what the conditional branch sees at the last step
+        def predict(sample: Tensor, timestep: Tensor) -> Tensor:
+            nonlocal masks
+            output = self.hand_unet(for_guidance(sample.to(dtype), guidance_scale), timestep, text, condition)
+            masks = output.mask[-count:]
+            return guide(output.noise.float(), guidance_scale)
+
+        clean = self.denoise(noise, predict, num_inference_steps, generators, callback=callback_on_step_end)
+
+        # 4. Decode
+        images = clean if output_type == "latent" else self.convert(self.parts.decode(clean), output_type)
+        masks = masks.float().clamp(0, 1)
+        self.maybe_free_model_hooks()
+        return HandOutput(images=images, masks=masks) if return_dict else (images, masks)

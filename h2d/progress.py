@@ -1,0 +1,64 @@
+"""Progress of training in optimiser steps: a bar on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import lightning as L  # noqa: N812
+from tqdm import tqdm
+
+
+class StepProgress(L.Callback):
+    """Shows step, loss, rate and remaining time on rank 0.
+
+    Args:
+        every_n_steps: distance of the lines; a bar moves with every step.
+    """
+
+    def __init__(self, every_n_steps: int) -> None:
+        self.every_n_steps = every_n_steps
+        self._bar: tqdm[Any] | None = None
+        self._shown = self._first = 0
+        self._started = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._shown = self._first = trainer.global_step
+        self._started = time.monotonic()
+        if trainer.is_global_zero and sys.stderr.isatty():
+            self._bar = tqdm(total=trainer.max_steps, initial=self._first, unit="step", dynamic_ncols=True)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if step == self._shown or not trainer.is_global_zero:
+            return
+        if self._bar is not None:
+            if step % self.every_n_steps == 0:  # reading the loss waits for the device
+                self._bar.set_postfix_str(f"loss {_loss(trainer):.4f}", refresh=False)
+            self._bar.update(step - self._shown)
+        elif step % self.every_n_steps == 0 or step == trainer.max_steps:
+            print(self._line(step, trainer.max_steps, _loss(trainer)), flush=True)
+        self._shown = step
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _line(self, step: int, total: int, loss: float) -> str:
+        rate = (step - self._first) / max(time.monotonic() - self._started, 1e-9)
+        remaining = tqdm.format_interval((total - step) / rate) if rate else "?"
+        return f"step {step:,} of {total:,}  loss {loss:.4f}  {rate:.2f} steps/s  {remaining} left"
+
+
+def _loss(trainer: L.Trainer) -> float:
+    return float(trainer.callback_metrics.get("train/loss", float("nan")))

@@ -1,0 +1,25 @@
+"""How each network trains: one Lightning module for each task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from h2d.config import Experiment
+    from h2d.tasks.base import DiffusionTask
+
+
+def build_task(experiment: Experiment) -> DiffusionTask:
+    """The task that ``experiment.task`` names, on its base model."""
+    from h2d.tasks.autoencoder import Autoencoder
+    from h2d.tasks.hand import HandGenerator
+    from h2d.tasks.outpaint import Outpainter
+    from h2d.tasks.text_to_image import TextToImage
+
+    tasks: dict[str, type[DiffusionTask]] = {
+        "hand": HandGenerator,
+        "outpaint": Outpainter,
+        "autoencoder": Autoencoder,
+        "text_to_image": TextToImage,
+    }
+    return tasks[experiment.task].from_base(experiment)

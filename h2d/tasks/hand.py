@@ -1,0 +1,68 @@
+"""Stage I: the multi-task hand generator (Section III-B)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from h2d.config import Experiment
+from h2d.losses import hand_loss
+from h2d.networks.base import load_frozen, load_scheduler, load_unet
+from h2d.networks.frozen import FrozenParts
+from h2d.networks.hand_unet import HandUNet, hand_condition
+from h2d.tasks.base import DiffusionTask, add_noise, drop_captions
+
+
+class HandGenerator(DiffusionTask):
+    """Trains the whole UNet and its mask head to predict the noise and the hand mask (Eq. 7).
+
+    Args:
+        experiment: every setting.
+        unet: the widened UNet with the mask head; trained.
+        parts: VAE, text encoder and tokenizer; frozen.
+        scheduler: the noise schedule of the base model.
+    """
+
+    def __init__(
+        self, experiment: Experiment, unet: HandUNet, parts: FrozenParts, scheduler: DDPMScheduler
+    ) -> None:
+        super().__init__(experiment, held=(parts.vae, parts.text_encoder))
+        self.unet = unet
+        self.parts, self.scheduler = parts, scheduler
+
+    @classmethod
+    def from_base(cls, experiment: Experiment) -> HandGenerator:
+        base = experiment.model.base
+        parts = load_frozen(base)
+        unet = HandUNet.from_unet(load_unet(base), factor=parts.factor, init=experiment.model.conv_in_init)
+        return cls(experiment, unet, parts, load_scheduler(base))
+
+    @property
+    def factor(self) -> int:
+        return self.parts.factor
+
+    def losses(self, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:
+        """Eq. 8-9 on a batch of hand crops.
+
+        Args:
+            batch: image (B, 3, S, S) in [-1, 1], heatmaps (B, 10, h, w) in [0, 1], hand_mask (B, 1, S, S) in {0, 1}
+                and B captions.
+        """
+        settings = self.experiment.loss
+        latents = self.parts.encode_image(batch["image"], generator=rng)
+        noisy, noise, timesteps = add_noise(latents, self.scheduler, rng)
+        condition = hand_condition(batch["heatmaps"], drop_masks(batch["hand_mask"], settings.mask_dropout, rng))
+        text = self.parts.encode_text(drop_captions(batch["caption"], settings.caption_dropout, rng))
+        predicted = self.unet(noisy, timesteps, text, condition)
+        weight = self.noise_weight(self.scheduler, timesteps)
+        loss = hand_loss(noise, predicted.noise, batch["hand_mask"], predicted.mask, settings.mask_weight, weight)
+        return {"loss": loss.total, "ldm": loss.ldm, "mask": loss.mask}
+
+
+def drop_masks(hand_mask: Tensor, probability: float, rng: torch.Generator) -> Tensor:
+    """Replace the whole mask of each sample (B, 1, S, S) by zeros with ``probability`` (Section III-B)."""
+    kept = torch.rand(len(hand_mask), 1, 1, 1, generator=rng) >= probability
+    return hand_mask * kept.to(hand_mask)

@@ -1,0 +1,64 @@
+"""The tiny base model's UNet and text encoder, from scratch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from h2d.config import Experiment
+from h2d.networks.base import load_frozen, load_scheduler
+from h2d.networks.frozen import FrozenParts
+from h2d.networks.tiny import tiny_text_encoder, tiny_unet
+from h2d.tasks.base import DiffusionTask, add_noise, drop_captions
+
+
+class TextToImage(DiffusionTask):
+    """Trains UNet and text encoder together to predict the noise, in the latents of a frozen VAE.
+
+    Args:
+        experiment: every setting.
+        unet: trained.
+        text_encoder: trained.
+        parts: VAE and tokenizer, frozen; its text encoder is not used.
+        scheduler: the noise schedule.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        unet: UNet2DConditionModel,
+        text_encoder: CLIPTextModel,
+        parts: FrozenParts,
+        scheduler: DDPMScheduler,
+    ) -> None:
+        super().__init__(experiment, held=(parts.vae,))
+        self.unet, self.text_encoder = unet, text_encoder
+        self.parts, self.scheduler = parts, scheduler
+
+    @classmethod
+    def from_base(cls, experiment: Experiment) -> TextToImage:
+        base = experiment.model.base
+        parts = load_frozen(base)
+        return cls(experiment, tiny_unet(), tiny_text_encoder(parts.tokenizer), parts, load_scheduler(base))
+
+    @property
+    def factor(self) -> int:
+        return self.parts.factor
+
+    def losses(self, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:
+        """Weighted noise error on a batch of images (B, 3, S, S) in [-1, 1] and their captions."""
+        latents = self.parts.encode_image(batch["image"], generator=rng)
+        noisy, noise, timesteps = add_noise(latents, self.scheduler, rng)
+        text = self.encode_text(drop_captions(batch["caption"], self.experiment.loss.caption_dropout, rng))
+        error = (self.unet(noisy, timesteps, text).sample - noise).square().mean(dim=(1, 2, 3))
+        weight = self.noise_weight(self.scheduler, timesteps)
+        return {"loss": error.mean() if weight is None else (error * weight).mean(), "ldm": error.mean()}
+
+    def encode_text(self, captions: list[str]) -> Tensor:
+        """Hidden states (B, L, D) of the captions, cut or padded to the tokenizer's length."""
+        tokens = self.parts.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+        return self.text_encoder(tokens["input_ids"].to(self.device)).last_hidden_state

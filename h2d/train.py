@@ -1,0 +1,142 @@
+"""From a checked experiment to a trained network: ``build`` makes the parts, ``train`` runs them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import lightning as L  # noqa: N812
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from h2d.callbacks import build_callbacks
+from h2d.checkpoints import AtomicCheckpointIO, check_resumable
+from h2d.config import Experiment
+from h2d.data.datamodule import ShardDataModule
+from h2d.data.shards import Manifest, read_manifest
+from h2d.runs import choose_checkpoint, run_folder, step_of, write_records
+from h2d.tasks import build_task
+from h2d.tasks.base import DiffusionTask
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that trains."""
+
+    task: DiffusionTask
+    data: L.LightningDataModule
+    trainer: L.Trainer
+    folder: Path
+
+
+def train(experiment: Experiment, resume: str = "never") -> Path:
+    """Train and return the run's folder.
+
+    Args:
+        experiment: as :func:`h2d.config.compose` checked it.
+        resume: ``auto``, ``never`` or a checkpoint file, see :func:`h2d.runs.choose_checkpoint`.
+
+    Raises:
+        H2DError: the data, the base model or the checkpoint is not what it should be.
+    """
+    folder = run_folder(experiment)
+    checkpoint = choose_checkpoint(folder, resume)
+    experiment = with_total_steps(experiment, read_manifest(Path(experiment.data.shards)))
+    if checkpoint and (step := check_resumable(checkpoint, experiment)) >= experiment.trainer.max_steps:
+        _say(f"{folder} is complete: its checkpoint is of step {step:,} of {experiment.trainer.max_steps:,}")
+        return folder
+    _quiet()
+    run = build(experiment)
+    if run.trainer.is_global_zero:
+        _say(f"resuming {checkpoint} at step {step_of(checkpoint):,}" if checkpoint else f"training into {folder}")
+        write_records(folder, experiment, checkpoint)
+    run.trainer.fit(run.task, datamodule=run.data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+    return folder
+
+
+def build(experiment: Experiment) -> Run:
+    """Task, data and trainer of an experiment whose ``trainer.max_steps`` is settled."""
+    L.seed_everything(experiment.seed, workers=True, verbose=False)
+    task = build_task(experiment)
+    task.train()  # pre-trained networks come in evaluation mode, and Lightning leaves that as it is
+    data = ShardDataModule(experiment, task.factor)
+    return Run(task, data, build_trainer(experiment), run_folder(experiment))
+
+
+def build_trainer(experiment: Experiment) -> L.Trainer:
+    """Lightning's trainer; it counts in optimiser steps, since the training stream has no end."""
+    settings, folder = experiment.trainer, run_folder(experiment)
+    return L.Trainer(
+        default_root_dir=folder,
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        precision=settings.precision,
+        max_steps=settings.max_steps,
+        max_epochs=-1,
+        accumulate_grad_batches=experiment.accumulation,
+        gradient_clip_val=experiment.optim.grad_clip or None,
+        val_check_interval=settings.val_every_n_steps * experiment.accumulation,
+        check_val_every_n_epoch=None,
+        limit_val_batches=settings.val_batches,
+        log_every_n_steps=settings.log_every_n_steps,
+        logger=TensorBoardLogger(folder, name="", version=""),
+        callbacks=build_callbacks(experiment),
+        plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def with_total_steps(experiment: Experiment, manifest: Manifest) -> Experiment:
+    """The experiment with ``trainer.max_steps`` settled: the earlier of ``max_steps`` and ``max_epochs``."""
+    steps, epochs = experiment.trainer.max_steps, experiment.trainer.max_epochs
+    if epochs != -1:
+        by_epochs = max(1, epochs * manifest.counts.get("train", 0) // experiment.trainer.global_batch)
+        steps = by_epochs if steps == -1 else min(steps, by_epochs)
+    return replace(experiment, trainer=replace(experiment.trainer, max_steps=steps, max_epochs=-1))
+
+
+def describe(experiment: Experiment, resume: str = "never") -> str:
+    """What training would do, without doing it: data, steps, batch, folder and the size of the networks."""
+    manifest = read_manifest(Path(experiment.data.shards))
+    checkpoint = choose_checkpoint(run_folder(experiment), resume)
+    settled = with_total_steps(experiment, manifest)
+    task, settings = build_task(settled), settled.trainer
+    trained = sum(parameter.numel() for parameter in task.parameters() if parameter.requires_grad)
+    frozen = sum(parameter.numel() for network in task.held.networks for parameter in network.parameters())
+    counts = ", ".join(f"{count:,} {split}" for split, count in manifest.counts.items())
+    epochs = settings.max_steps * settings.global_batch / max(1, manifest.counts.get("train", 0))
+    start = f"resumes {checkpoint}" if checkpoint else "starts afresh"
+    return "\n".join(
+        [
+            f"run       {run_folder(settled)}, {start}",
+            f"data      {settled.data.shards}: {counts}",
+            f"steps     {settings.max_steps:,} = {epochs:,.1f} passes over the data",
+            f"batch     {settings.global_batch} = {settings.devices} devices x {settings.num_nodes} nodes x "
+            f"{settled.data.batch_size} samples x {settled.accumulation} accumulated",
+            f"networks  {trained:,} parameters trained, {frozen:,} frozen",
+        ]
+    )
+
+
+def _quiet() -> None:
+    """Hide what Lightning says about choices that are ours."""
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*across ranks is zero.*",
+        ".*Be aware that when using `ckpt_path`, callbacks used to create the checkpoint.*",
+        ".*`IterableDataset` has `__len__` defined.*",
+        ".*You're resuming from a checkpoint that ended before the epoch ended.*",
+    ):
+        warnings.filterwarnings("ignore", pattern)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    torch.set_float32_matmul_precision("high")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

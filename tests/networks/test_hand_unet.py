@@ -1,0 +1,108 @@
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from h2d.networks.hand_unet import HandUNet, hand_condition
+
+
+def tiny_unet() -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=4,
+        norm_num_groups=8,
+    ).eval()
+
+
+def tiny_inputs(size: int = 16) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    latents, text = torch.randn(2, 4, size, size, generator=generator), torch.randn(2, 7, 32, generator=generator)
+    return latents, torch.tensor([3, 700]), text
+
+
+def count(*modules: torch.nn.Module) -> int:
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def test_golden_sizes_of_stable_diffusion_15():
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
+        hand_unet = HandUNet.from_unet(unet, factor=8)
+    assert count(hand_unet.unet, hand_unet.conv_out) == 859_552_644
+    assert count(hand_unet.mask_head) == 205_153
+    assert count(hand_unet) == 859_552_644 + 205_153
+    shapes = [tuple(layer.weight.shape) for layer in hand_unet.mask_head if hasattr(layer, "weight")]
+    assert shapes == [(320, 128, 2, 2), (128, 64, 2, 2), (64, 32, 2, 2), (32, 1, 2, 2)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("init", ["random", "zero"])
+def test_zero_condition_predicts_the_noise_of_the_original(init):
+    unet = tiny_unet()
+    hand_unet = HandUNet.from_unet(unet, factor=4, init=init).eval()
+    inputs = tiny_inputs()
+    output = hand_unet(*inputs, torch.zeros(2, 11, 16, 16))
+    assert torch.equal(output.noise, unet(*inputs).sample)
+    assert unet.config.in_channels == unet.conv_in.in_channels == 4, "the original is not changed"
+
+
+@torch.no_grad()
+def test_condition_matters_at_random_start_and_not_at_zero_start():
+    inputs, condition = tiny_inputs(), torch.rand(2, 11, 16, 16)
+    for init, same in (("zero", True), ("random", False)):
+        hand_unet = HandUNet.from_unet(tiny_unet(), factor=4, init=init).eval()
+        with_it = hand_unet(*inputs, condition).noise
+        without = hand_unet(*inputs, torch.zeros_like(condition)).noise
+        assert torch.equal(with_it, without) == same
+
+
+@pytest.mark.parametrize("factor", [4, 8, 16])
+def test_mask_has_the_size_of_the_image(factor):
+    hand_unet = HandUNet.from_unet(tiny_unet(), factor)
+    output = hand_unet(*tiny_inputs(), torch.zeros(2, 11, 16, 16))
+    assert output.mask.shape == (2, 1, 16 * factor, 16 * factor)
+    output.mask.sum().backward()
+    assert hand_unet.unet.conv_in.weight.grad is not None
+
+
+def test_wrong_words_are_refused():
+    with pytest.raises(ValueError, match="factor"):
+        HandUNet.from_unet(tiny_unet(), factor=3)
+    with pytest.raises(ValueError, match="init"):
+        HandUNet.from_unet(tiny_unet(), factor=4, init="ones")
+
+
+@torch.no_grad()
+def test_saved_and_loaded_is_equal_to_the_bit(tmp_path):
+    hand_unet = HandUNet.from_unet(tiny_unet(), factor=4).eval()
+    hand_unet.save_pretrained(tmp_path)
+    assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
+    loaded = HandUNet.from_pretrained(tmp_path).eval()
+    inputs, condition = tiny_inputs(), torch.rand(2, 11, 16, 16)
+    for key, value in hand_unet(*inputs, condition).items():
+        assert torch.equal(loaded(*inputs, condition)[key], value)
+
+
+def test_trains_under_bf16_autocast_with_gradient_checkpointing():
+    hand_unet = HandUNet.from_unet(tiny_unet(), factor=4).train()
+    hand_unet.enable_gradient_checkpointing()
+    assert hand_unet.is_gradient_checkpointing
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = hand_unet(*tiny_inputs(), torch.rand(2, 11, 16, 16))
+        loss = output.noise.float().square().mean() + output.mask.float().square().mean()
+    loss.backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in hand_unet.parameters())
+
+
+def test_condition_puts_the_mask_last_and_zeros_where_there_is_none():
+    heatmaps = torch.rand(2, 10, 8, 8)
+    free = hand_condition(heatmaps)
+    assert torch.equal(free[:, :10], heatmaps)
+    assert (free[:, 10] == 0).all()
+    guided = hand_condition(heatmaps, torch.ones(2, 1, 64, 64))
+    assert (guided[:, 10] == 1).all()

@@ -1,0 +1,113 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from h2d.errors import CheckpointError
+from h2d.pipelines.loading import load_pipeline
+from h2d.pipelines.two_stage import TwoStagePipeline
+
+
+@pytest.fixture(scope="module")
+def saved(components, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pipeline")
+    made = TwoStagePipeline(**components, image_size=64, sigma_px=1.0, margin=1.5, wrist="thumb", blend="clean")
+    made.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def broken(saved, tmp_path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(saved, tmp_path / "broken"))
+
+
+def test_only_safetensors_are_written(saved):
+    assert not list(saved.rglob("*.bin"))
+    assert len(list(saved.rglob("*.safetensors"))) == 5
+
+
+@pytest.mark.parametrize("load", [load_pipeline, TwoStagePipeline.from_pretrained])
+def test_round_trip_is_equal_to_the_bit(components, saved, pose, load):
+    loaded = load(saved)
+    for name, part in components.items():
+        if isinstance(part, torch.nn.Module):
+            mine, its = part.state_dict(), getattr(loaded, name).state_dict()
+            assert mine.keys() == its.keys()
+            assert all(torch.equal(mine[key], its[key]) for key in mine)
+    settings = {key: loaded.config[key] for key in ("image_size", "sigma_px", "margin", "wrist", "blend")}
+    assert settings == {"image_size": 64, "sigma_px": 1.0, "margin": 1.5, "wrist": "thumb", "blend": "clean"}
+
+    original = TwoStagePipeline(**components, **settings)
+    images = []
+    for each in (original, loaded):
+        each.set_progress_bar_config(disable=True)
+        output = each("a", pose, num_inference_steps=2, generator=torch.Generator().manual_seed(0))
+        images.append(np.asarray(output.images[0]))
+    np.testing.assert_array_equal(*images)
+
+
+def test_networks_can_be_loaded_in_half_precision(saved):
+    assert load_pipeline(saved, torch.bfloat16).hand_unet.dtype == torch.bfloat16
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(CheckpointError, match="no pipeline folder .*nowhere") as caught:
+        load_pipeline(tmp_path / "nowhere")
+    assert "h2d export" in caught.value.hint
+
+
+def test_folder_that_is_no_pipeline(tmp_path):
+    with pytest.raises(CheckpointError, match=r"is no pipeline: it has no model_index\.json"):
+        load_pipeline(tmp_path)
+
+
+def test_pipeline_of_another_kind(broken):
+    index = json.loads((broken / "model_index.json").read_text())
+    (broken / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionPipeline"}))
+    with pytest.raises(CheckpointError, match="holds a StableDiffusionPipeline, not a TwoStagePipeline"):
+        load_pipeline(broken)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_damaged_index(broken, text):
+    (broken / "model_index.json").write_text(text)
+    with pytest.raises(CheckpointError, match="model_index"):
+        load_pipeline(broken)
+
+
+@pytest.mark.parametrize("part", ["hand_unet", "unet", "controlnet", "vae", "text_encoder", "tokenizer", "scheduler"])
+def test_missing_part_is_named(broken, part):
+    shutil.rmtree(broken / part)
+    with pytest.raises(CheckpointError, match=part):
+        load_pipeline(broken)
+
+
+def damage(folder: Path, change) -> None:
+    file = folder / "hand_unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def test_missing_weight_is_refused(broken):
+    damage(broken, lambda weights: weights.pop("mask_head.0.weight"))
+    with pytest.raises(CheckpointError, match=r"hand_unet lacks 1 weights, the first is mask_head\.0\.weight"):
+        load_pipeline(broken)
+
+
+def test_nan_weight_is_refused(broken):
+    damage(broken, lambda weights: weights["conv_out.bias"].fill_(float("inf")))
+    with pytest.raises(CheckpointError, match=r"hand_unet holds NaN or infinite values in conv_out\.bias"):
+        load_pipeline(broken)
+
+
+def test_truncated_file_is_refused(broken):
+    file = broken / "controlnet" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="controlnet"):
+        load_pipeline(broken)

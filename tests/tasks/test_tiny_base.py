@@ -1,0 +1,42 @@
+from typing import Any
+
+import torch
+
+from h2d.networks.tiny import tiny_vae
+from h2d.tasks.autoencoder import Autoencoder, reconstruction_losses
+from h2d.tasks.base import seeded
+from h2d.tasks.text_to_image import TextToImage
+
+
+def test_autoencoder_learns_and_measures_its_latents(experiment: Any, batch: dict[str, Any], descend: Any) -> None:
+    torch.manual_seed(0)
+    task = Autoencoder(experiment, tiny_vae())
+    losses = descend(task, batch)
+    assert losses[-1] < 0.9 * losses[0]
+    assert task.latent_std != 1
+    assert "latent_std" in task.state_dict()
+
+
+def test_reconstruction_losses_by_hand() -> None:
+    image, decoded = torch.zeros(1, 1, 2, 2), torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])
+    pixels, edges = reconstruction_losses(image, decoded)
+    assert pixels == 0.5
+    assert edges == 1.0
+
+
+def test_text_to_image_trains_unet_and_text_encoder(
+    experiment: Any, parts: Any, batch: dict[str, Any], descend: Any
+) -> None:
+    torch.manual_seed(0)
+    text_encoder = parts.frozen.text_encoder
+    task = TextToImage(experiment, parts.unet, text_encoder.requires_grad_(True), parts.frozen, parts.scheduler)
+    losses = descend(task, batch)
+    assert losses[-1] < losses[0]
+    assert {name.split(".")[0] for name, _ in task.named_parameters()} == {"unet", "text_encoder"}
+
+
+def test_min_snr_lowers_the_weight_of_clean_steps(set_loss: Any, parts: Any, batch: dict[str, Any]) -> None:
+    text_encoder = parts.frozen.text_encoder
+    task = TextToImage(set_loss(min_snr_gamma=0.01), parts.unet, text_encoder, parts.frozen, parts.scheduler)
+    losses = task.losses(batch, seeded(0))
+    assert losses["loss"] < losses["ldm"]
