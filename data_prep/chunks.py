@@ -17,6 +17,8 @@ from h2d.data.shards import iter_shard, write_tar
 from h2d.errors import ConfigError, DataError
 from h2d.files import write_atomic
 
+RECORD = "stage.json"
+"""What the results in a stage's folder depend on."""
 Members = dict[str, bytes]
 """Extension to content."""
 
@@ -85,13 +87,13 @@ def read_chunk(path: Path) -> dict[str, Members]:
     return content
 
 
-def keep_record(folder: Path, record: dict[str, Any], dataset: str, later: Sequence[str]) -> None:
+def keep_record(folder: Path, record: dict[str, Any], later: Sequence[str]) -> None:
     """Remember what a stage's results depend on, or make sure that it is what they were made with.
 
     Raises:
         ConfigError: earlier results in ``folder`` were made with something else; names it and what to remove.
     """
-    path = folder / "stage.json"
+    path = folder / RECORD
     record = json.loads(json.dumps(record))
     if not path.is_file():
         write_atomic(path, json.dumps(record, indent=1, sort_keys=True).encode() + b"\n")

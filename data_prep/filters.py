@@ -1,4 +1,4 @@
-"""Stage ``filter``: which samples are good enough to train on. Decided from scores, so it costs nothing to run again."""
+"""Stage ``filter``: which samples are good enough to train on. Decided from scores, so running it again is cheap."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ class Filter(Worker):
     def prepare(self, item: Item) -> Members:
         """``filter.json`` with the numbers that were judged."""
         facts = found(item).facts
-        faces = facts.get("faces", 0)
-        if self.settings.max_people and faces > self.settings.max_people:
-            raise DataError(f"more than {self.settings.max_people} person(s): {faces} faces")
+        if self.settings.max_people and facts["faces"] > self.settings.max_people:
+            raise DataError(f"too many people: {facts['faces']} faces")
         pixels = mask_pixels(decode_mask(item.members["hands.png"]))
         if pixels < self.settings.min_mask_pixels:
             raise DataError(f"hand mask too small: {pixels} of {self.settings.min_mask_pixels} px at {TRAINING_SIZE}")

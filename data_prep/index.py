@@ -29,7 +29,7 @@ def run(job: Job, later: tuple[str, ...] = ()) -> tuple[Counts, bool]:
     """
     made = (job.out / INDEX).is_file()
     settings = {"dataset": job.dataset, "root": str(job.root.resolve()), "limit": job.settings.limit}
-    keep_record(job.folder("index"), settings, job.dataset, (INDEX, *later))
+    keep_record(job.folder("index"), settings, (INDEX, *later))
     rejected_path = job.folder("index") / "rejected.jsonl"
     if made:
         rejected = [json.loads(line) for line in rejected_path.read_bytes().splitlines()]
@@ -49,7 +49,7 @@ def scan(job: Job) -> tuple[list[Row], list[dict[str, str]]]:
     rejected: list[dict[str, str]] = []
     for entry in job.source.scan(job.root):
         row, reason = entry if isinstance(entry, tuple) else (entry, "")
-        reason = reason or _problem(row) or ("key comes twice" if row.key in found else "")
+        reason = _problem(row) or reason or ("key comes twice" if row.key in found else "")
         if reason:
             rejected.append({"key": row.key, "image": row.image, "reason": reason})
         else:

@@ -42,7 +42,7 @@ class Job:
 
     def folder(self, stage: str) -> Path:
         """Where a stage keeps its results."""
-        return self.out / ("shards" if stage == "pack" else stage)
+        return self.out / stage
 
     def rows(self) -> list[Row]:
         """The index.
@@ -64,7 +64,7 @@ class Job:
         """
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            file = open(self.out / ".lock", "w")
+            file = open(self.out / ".lock", "w")  # noqa: SIM115
         except OSError as error:
             raise SetupError(f"cannot write to out={self.out}: {error.strerror}", "choose another out=") from error
         with file:

@@ -10,7 +10,7 @@ from data_prep.chunks import Members
 from data_prep.job import Job
 from data_prep.pictures import digest, encode_json, read_bytes
 from data_prep.stage import Item, Stage, Worker
-from h2d.annotators.pose import HolisticPose, found_parts
+from h2d.annotators.pose import FaceCounter, HolisticPose, found_parts
 from h2d.data.schema import encode_npy
 from h2d.errors import ConfigError, DataError
 from h2d.images import load_image
@@ -21,6 +21,7 @@ class Keypoints(Worker):
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self.faces = FaceCounter()
         self.finder = None if job.settings.keypoints == "exact" else HolisticPose(job.settings.visibility)
         if self.finder is None and not job.source.has_poses:
             raise ConfigError(f"{job.dataset} brings no keypoints of its own", "use keypoints=mediapipe")
@@ -36,6 +37,7 @@ class Keypoints(Worker):
         if not parts & {"left_hand", "right_hand"}:
             raise DataError("no hand found")
         facts = {
+            "faces": self.faces.count(image),
             "found": sorted(parts),
             "made_by": made_by,
             "score": round(score, 4),
@@ -45,7 +47,8 @@ class Keypoints(Worker):
         return {"pose.npy": encode_npy(pose), "keypoints.json": encode_json(facts)}
 
     def close(self) -> None:
-        """Free MediaPipe's graph."""
+        """Free MediaPipe's graphs."""
+        self.faces.close()
         if self.finder is not None:
             self.finder.close()
 

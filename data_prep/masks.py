@@ -10,10 +10,12 @@ from data_prep.chunks import Members
 from data_prep.job import Job
 from data_prep.pictures import encode_json, found, read_bytes, read_image
 from data_prep.stage import Item, Stage, Worker
-from h2d.annotators.segment import GrabCutSegmenter, Segmentation, Segmenter, judge
+from h2d.annotators.hand_masks import Segmentation, hands_of, judge
+from h2d.annotators.segment import GrabCutSegmenter, SamSegmenter, Segmenter
 from h2d.errors import ConfigError, DataError
 from h2d.files import sha256_of
 from h2d.images import encode_png
+from h2d.skeleton import HAND_LABELS
 
 
 class Masks(Worker):
@@ -45,15 +47,15 @@ class Masks(Worker):
             raise DataError("the data set brings no hand mask for it")
         if list(labels.hands.shape[::-1]) != found(item).facts["size"]:
             raise DataError("exact labels: the mask has another size than the picture")
-        return Segmentation(labels.hands, labels.person, judge(labels.hands, pose))
+        unseen = [label for side, label in HAND_LABELS.items() if side not in hands_of(pose)]
+        hands = np.where(np.isin(labels.hands, unseen), 0, labels.hands).astype(np.uint8)
+        return Segmentation(hands, labels.person, judge(hands, pose))
 
 
 def _segmenter(job: Job) -> Segmenter | None:
     if job.masks == "grabcut":
         return GrabCutSegmenter()
     if job.masks == "sam":
-        from h2d.annotators.segment import SamSegmenter
-
         if job.settings.sam_checkpoint is None:
             hint = "sam_checkpoint=PATH names an official file such as sam_vit_h_4b8939.pth; masks=grabcut needs none"
             raise ConfigError("masks=sam needs sam_checkpoint", hint)

@@ -7,120 +7,94 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import h2d
-from data_prep.chunks import Counts, Members, chunk_path, keep_record
+from data_prep import captions, filters, keypoints, masks
+from data_prep.chunks import Counts, Members, keep_record
 from data_prep.job import Job
-from data_prep.pictures import found, read_bytes
 from data_prep.processes import BrokenProcessPool, in_processes, pool
 from data_prep.progress import Progress
+from data_prep.sample import Pack
 from data_prep.sources import Row
-from data_prep.stage import Item, Stage, Worker, read_members, record
-from h2d.data.schema import SCHEMA_VERSION, decode_mask, encode_sample, hand_boxes
+from data_prep.stage import Item, chunks_of, read_members, record, stage_counts
 from h2d.data.shards import MANIFEST, SPLITS, Manifest, ShardInfo, write_manifest, write_tar
 from h2d.errors import DataError, SetupError
 from h2d.files import sha256_of, write_atomic
-from h2d.images import encode_jpeg, load_image, original_extension
 
-STAGES = ("keypoints", "masks", "captions", "filter")
-
-
-class Pack(Worker):
-    """Turns what the stages found about an image into a sample."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-
-    def prepare(self, item: Item) -> Members:
-        """The members of the sample. The pose and the masks are in pixels of the picture that is stored."""
-        data = read_bytes(self.job, item)
-        extension = original_extension(data)
-        if extension is None:
-            data, extension = encode_jpeg(load_image(data, item.row.image)), "jpg"
-        person = item.members.get("person.png")
-        return encode_sample(
-            item.row.key,
-            data,
-            extension,
-            decode_mask(item.members["hands.png"]),
-            found(item).pose,
-            item.members["txt"].decode(),
-            _meta(self.job, item),
-            None if person is None else decode_mask(person),
-        )
+STAGES = {"keypoints": keypoints, "masks": masks, "captions": captions, "filter": filters}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A shard to be made: the rows of its samples and the chunk of each."""
+    """A shard to be made: its samples' rows, each with the number of its chunk."""
 
     job: Job
     name: str
     split: str
     rows: tuple[tuple[int, Row], ...]
 
+    @property
+    def tar(self) -> Path:
+        """The shard."""
+        return self.job.folder("shards") / f"{self.name}.tar"
 
-def run(job: Job, rejected: dict[str, dict[str, int]] | None = None) -> tuple[Counts, bool]:
-    """Write the shards that are missing and the manifest.
+    @property
+    def state(self) -> Path:
+        """Its entry of the manifest and its counts, written when it is complete."""
+        return self.job.folder("pack") / f"{self.name}.json"
 
-    Args:
-        job: the data set.
-        rejected: reasons of the earlier stages, for the manifest.
+
+def run(job: Job) -> tuple[Counts, bool]:
+    """Write the shards that are missing, then the manifest.
+
+    Returns:
+        counts of the stage, and whether anything was left to do.
 
     Raises:
         DataError: no sample is left at all, or ``filter`` is not finished.
         ConfigError: there are shards made with other settings.
     """
-    folder = job.folder("pack")
-    state = job.out / "pack"
     plans = list(_plans(job))
     if not plans:
-        raise DataError("nothing to pack: every image was rejected", f"see the reasons in {job.out}/*/rejected.jsonl")
-    keep_record(state, record(STAGE, job), job.dataset, (folder.name,))
-    left = [plan for plan in plans if not ((state / f"{plan.name}.json").is_file() and _tar(plan).is_file())]
-    done = not left and (folder / MANIFEST).is_file()
+        raise DataError("nothing to pack: every image was rejected", f"the reasons are in {job.out}/*/rejected.jsonl")
+    keep_record(job.folder("pack"), record(job, tuple(STAGES), _settings(job)), ("shards",))
+    left = [plan for plan in plans if not (plan.state.is_file() and plan.tar.is_file())]
+    done = not left and (job.folder("shards") / MANIFEST).is_file()
+    workers = min(job.settings.workers, max(1, len(left)))
     with (
         Progress("pack", sum(len(plan.rows) for plan in left)) as progress,
-        contextlib.closing(in_processes(make_shard, left, min(job.settings.workers, max(1, len(left))), _again)) as shards,
+        contextlib.closing(in_processes(make_shard, left, workers, _again)) as shards,
     ):
         for plan, (info, counts) in shards:
-            write_atomic(state / f"{plan.name}.json", json.dumps([asdict(info), asdict(counts)]).encode())
+            write_atomic(plan.state, json.dumps([asdict(info), asdict(counts)]).encode())
             progress.add(counts.read, len(counts.rejected))
-    total, infos = Counts(), []
-    for plan in plans:
-        info_row, counts_row = json.loads((state / f"{plan.name}.json").read_bytes())
-        total.add(Counts(**counts_row))
-        infos += [ShardInfo(**info_row)] if info_row["count"] else []
-    if not infos:
-        raise DataError("nothing to pack: no image could be read any more", f"see {state}")
+    infos, counts = _collect(plans)
     if not done:
-        write_manifest(folder, _manifest(job, infos, total, rejected or {}))
-    return total, not done
+        write_manifest(job.folder("shards"), _manifest(job, infos, counts))
+    return counts, not done
 
 
 def make_shard(plan: Plan) -> tuple[ShardInfo, Counts]:
-    """Write one shard; images that cannot be packed are rejected with a reason."""
+    """Write one shard; images that cannot be packed any more are rejected with a reason."""
     worker = Pack(plan.job)
-    results = []
+    rejected: list[dict[str, str]] = []
 
     def samples() -> Iterator[tuple[str, Members]]:
         for number, row in plan.rows:
             result = worker.prepare_all([Item(row, _members(plan.job, number)[row.key])])[0]
-            results.append((row, result if isinstance(result, str) else ""))
-            if not isinstance(result, str):
+            if isinstance(result, str):
+                rejected.append({"key": row.key, "image": row.image, "reason": result})
+            else:
                 yield row.key, result
 
-    count = write_tar(_tar(plan), samples())
-    rejected = [{"key": row.key, "image": row.image, "reason": reason} for row, reason in results if reason]
-    info = ShardInfo(_tar(plan).name, plan.split, count, _tar(plan).stat().st_size, sha256_of(_tar(plan)))
-    return info, Counts(len(results), count, rejected)
+    count = write_tar(plan.tar, samples())
+    info = ShardInfo(plan.tar.name, plan.split, count, plan.tar.stat().st_size, sha256_of(plan.tar))
+    return info, Counts(len(plan.rows), count, rejected)
 
 
 def _again(plan: Plan) -> tuple[ShardInfo, Counts]:
@@ -129,83 +103,60 @@ def _again(plan: Plan) -> tuple[ShardInfo, Counts]:
         with pool(1) as executor:
             return executor.submit(make_shard, plan).result()
     except BrokenProcessPool:
-        raise SetupError(f"the process that packs {plan.name} died twice", "is there enough memory? try jobs=1") from None
+        hint = "is there enough memory? try jobs=1"
+        raise SetupError(f"the process that packs {plan.name} died twice", hint) from None
 
 
 def _plans(job: Job) -> Iterator[Plan]:
-    rows = job.rows()
+    """Cut the images that ``filter`` kept into shards, in the order of the index."""
     kept: dict[str, list[tuple[int, Row]]] = {split: [] for split in SPLITS}
-    for number in range(0, -(-len(rows) // job.settings.chunk_size)):
-        chunk = rows[number * job.settings.chunk_size : (number + 1) * job.settings.chunk_size]
-        if not chunk_path(job.folder("filter"), number).is_file():
-            raise DataError(f"{job.folder('filter')} is not finished", f"run `python -m data_prep filter {job.dataset} ...`")
+    for number, rows in chunks_of(job, ("filter",)):
         keys = read_members(job, ("filter",), number)
-        for row in chunk:
+        for row in rows:
             if row.key in keys:
                 kept[row.split].append((number, row))
-    for split, found_rows in kept.items():
-        for start in range(0, len(found_rows), job.settings.shard_size):
-            part = tuple(found_rows[start : start + job.settings.shard_size])
-            yield Plan(job, f"{split}-{start // job.settings.shard_size:06d}", split, part)
+    size = job.settings.shard_size
+    for split, rows_of_split in kept.items():
+        for number, start in enumerate(range(0, len(rows_of_split), size)):
+            yield Plan(job, f"{split}-{number:06d}", split, tuple(rows_of_split[start : start + size]))
 
 
-def _tar(plan: Plan) -> Path:
-    return plan.job.folder("pack") / f"{plan.name}.tar"
+def _collect(plans: list[Plan]) -> tuple[list[ShardInfo], Counts]:
+    """Entries of the manifest for all shards that hold anything, and the counts of all."""
+    infos, total = [], Counts()
+    for plan in plans:
+        info, counts = json.loads(plan.state.read_bytes())
+        total.add(Counts(**counts))
+        if info["count"]:
+            infos.append(ShardInfo(**info))
+        else:
+            plan.tar.unlink(missing_ok=True)
+    if not infos:
+        raise DataError("nothing to pack: no image can be read any more", f"the reasons are in {plans[0].state.parent}")
+    return infos, total
 
 
 @lru_cache(maxsize=2)
 def _members(job: Job, number: int) -> dict[str, Members]:
-    return read_members(job, STAGES, number)
+    return read_members(job, tuple(STAGES), number)
 
 
-def _meta(job: Job, item: Item) -> dict[str, Any]:
-    keypoints = found(item)
-    masks, captions, judged = (json.loads(item.members[f"{name}.json"]) for name in ("masks", "captions", "filter"))
-    return {
-        "schema": SCHEMA_VERSION,
-        "key": item.row.key,
-        "source": job.dataset,
-        "split": item.row.split,
-        "subject": item.row.subject,
-        "gesture": item.row.gesture,
-        "size": keypoints.facts["size"],
-        "hand_boxes": hand_boxes(keypoints.pose),
-        "scores": {"pose": keypoints.facts["score"], "hands": masks["scores"], "mask_pixels": judged["mask_pixels"]},
-        "made_by": {
-            "pose": keypoints.facts["made_by"],
-            "hands": masks["made_by"],
-            "caption": captions["made_by"],
-        },
-        "source_sha256": keypoints.facts["sha256"],
-    }
+def _manifest(job: Job, infos: list[ShardInfo], counts: Counts) -> Manifest:
+    from h2d.runs import commit
 
-
-def _manifest(job: Job, infos: Sequence[ShardInfo], counts: Counts, rejected: dict[str, dict[str, int]]) -> Manifest:
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(job.settings).items()}
-    for machine in ("root", "out", "jobs", "device"):
-        del settings[machine]
+    settings: dict[str, Any] = {"limit": job.settings.limit} | _settings(job)
+    for stage in STAGES.values():
+        settings |= stage.depends(job)
+    reasons = {name: stage_counts(job, name).reasons for name in STAGES} | {"pack": counts.reasons}
     return Manifest(
         shards=tuple(infos),
         sources={job.dataset: sum(info.count for info in infos)},
-        settings=settings | {"masks": job.masks},
-        rejected=rejected | {"pack": dict(Counter(counts.reasons))},
+        settings=settings,
+        rejected=reasons,
         h2d_version=h2d.__version__,
-        commit=_commit(),
+        commit=commit(),
     )
 
 
-def _commit() -> str | None:
-    """The commit of this checkout, if it is one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _depends(job: Job) -> dict[str, Any]:
+def _settings(job: Job) -> dict[str, Any]:
     return {"shard_size": job.settings.shard_size}
-
-
-STAGE = Stage("pack", STAGES, Pack, _depends)

@@ -18,7 +18,7 @@ from h2d.images import ImageError, load_image
 
 @dataclass(frozen=True)
 class Found:
-    """What the keypoints stage left about an image: pose float32 ``(133, 3)`` and facts about the file and the person."""
+    """What the keypoints stage left: pose float32 ``(133, 3)`` and facts about the file and the person."""
 
     pose: np.ndarray
     facts: dict[str, Any]

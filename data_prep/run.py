@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from types import ModuleType
 
-from data_prep import captions, filters, index, keypoints, masks, pack, stage
+from data_prep import index, pack, stage
 from data_prep.chunks import Counts
 from data_prep.job import Job
 from data_prep.settings import Settings, existing_root
 from h2d.files import write_atomic
 
-IMAGE_STAGES: dict[str, ModuleType] = {
-    "keypoints": keypoints,
-    "masks": masks,
-    "captions": captions,
-    "filter": filters,
-}
-ORDER = ("index", *IMAGE_STAGES, "pack")
+ORDER = ("index", *pack.STAGES, "pack")
 
 
 def run_stages(name: str, dataset: str, settings: Settings) -> None:
@@ -33,22 +26,22 @@ def run_stages(name: str, dataset: str, settings: Settings) -> None:
     total: dict[str, Counts] = {}
     with job.lock():
         for current in ORDER if name == "all" else (name,):
-            total[current] = _run(current, job, total)
+            total[current] = _run(current, job)
     if name == "all":
         print(table(total))
     if "pack" in total:
-        print(f"shards: {job.folder('pack')}")
+        print(f"shards: {job.folder('shards')}")
 
 
-def _run(name: str, job: Job, before: dict[str, Counts]) -> Counts:
+def _run(name: str, job: Job) -> Counts:
     start = time.monotonic()
-    later = tuple("shards pack" if stage == "pack" else stage for stage in ORDER[ORDER.index(name) + 1 :])
+    later = (*ORDER[ORDER.index(name) + 1 :], "shards")
     if name == "index":
         counts, worked = index.run(job, later)
     elif name == "pack":
-        counts, worked = pack.run(job, {stage: c.reasons for stage, c in before.items() if c.rejected})
+        counts, worked = pack.run(job)
     else:
-        counts, worked = stage.run(IMAGE_STAGES[name].STAGE, job, later)
+        counts, worked = stage.run(pack.STAGES[name].STAGE, job, later)
     seconds = f"{time.monotonic() - start:.1f} s" if worked else "nothing to do"
     print(f"{name}: {counts.line()}, {seconds}", flush=True)
     if worked and name != "index":

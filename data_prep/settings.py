@@ -6,53 +6,79 @@ import dataclasses
 import difflib
 import os
 import types
-import typing
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from h2d.errors import ConfigError, H2DError
+from h2d.errors import ConfigError
+
+GENERATE = "python -m data_prep generate synthetic"
 
 
-def _option(default: Any, text: str, choices: tuple[str, ...] = (), least: float | None = None) -> Any:
-    return field(default=default, metadata={"help": text, "choices": choices, "least": least})
+@dataclass(frozen=True)
+class Least:
+    """The smallest value of a key."""
+
+    value: float
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a command was told, with defaults for the rest. Every field is a key of the command line."""
+    """What a command was told, with defaults for the rest. Every field is a key: its type, its meaning, its limit."""
 
-    root: Path | None = _option(None, "folder of the raw data (synthetic: OUT/raw)")
-    out: Path | None = _option(None, "folder for everything that is made (data/DATASET)")
-    limit: int | None = _option(None, "use at most this many images, a fixed random choice", least=1)
-    jobs: int = _option(0, "worker processes; 0 = one for each core, 1 = none, work in this process", least=0)
-    seed: int = _option(0, "generate: seed of the synthetic people")
-    count: int = _option(250, "generate: number of synthetic people", least=1)
-    size: int = _option(512, "generate: width and height of the synthetic photographs in pixels", least=64)
-    keypoints: str = _option("mediapipe", "who finds the 133 keypoints", ("mediapipe", "exact"))
-    visibility: float = _option(0.5, "body keypoints below this visibility count as not labelled", least=0)
-    masks: str = _option("auto", "who segments the hands (auto: exact, else sam, else grabcut)",
-                         ("auto", "exact", "sam", "grabcut"))  # fmt: skip
-    sam_checkpoint: Path | None = _option(None, "official SAM checkpoint, e.g. sam_vit_h_4b8939.pth")
-    sam_model: str = _option("auto", "its architecture (auto: from the name of the file)",
-                             ("auto", "vit_h", "vit_l", "vit_b"))  # fmt: skip
-    captions: str = _option("template", "who writes the captions", ("template", "llava"))
-    llava: str = _option("llava-hf/llava-1.5-7b-hf", "folder or hub id of the LLaVA model")
-    llava_batch: int = _option(8, "images that LLaVA describes at once", least=1)
-    device: str = _option("auto", "where SAM and LLaVA run: auto, cpu, cuda, cuda:1, ...")
-    min_mask_pixels: int = _option(400, "smallest hand mask, counted at 512 px (the paper: 2500 for outpainting)", least=0)
-    max_people: int = _option(1, "reject images on which more faces than this are found; 0 keeps all", least=0)
-    chunk_size: int = _option(64, "images in one unit of work, the step at which a stopped stage goes on", least=1)
-    shard_size: int = _option(1000, "samples in one shard", least=1)
+    root: Annotated[Path | None, "folder of the raw data (synthetic: OUT/raw)"] = None
+    out: Annotated[Path | None, "folder for everything that is made (data/DATASET)"] = None
+    limit: Annotated[int | None, "use at most this many images, a fixed random choice", Least(1)] = None
+    jobs: Annotated[int, "processes: 0 = one for each core, 1 = work in this one", Least(0)] = 0
+    seed: Annotated[int, "generate: which synthetic people", Least(0)] = 0
+    count: Annotated[int, "generate: number of synthetic people", Least(1)] = 250
+    size: Annotated[int, "generate: width and height of their photographs in pixels", Least(64)] = 512
+    keypoints: Annotated[Literal["mediapipe", "exact"], "who finds the 133 keypoints"] = "mediapipe"
+    visibility: Annotated[float, "body keypoints below this visibility are not labelled", Least(0)] = 0.5
+    masks: Annotated[
+        Literal["auto", "exact", "sam", "grabcut"],
+        "who segments the hands; auto: exact where the data set has masks, else sam with a checkpoint, else grabcut",
+    ] = "auto"
+    sam_checkpoint: Annotated[Path | None, "official SAM checkpoint, e.g. sam_vit_h_4b8939.pth"] = None
+    sam_model: Annotated[Literal["auto", "vit_h", "vit_l", "vit_b"], "its architecture; auto: from its name"] = "auto"
+    captions: Annotated[Literal["template", "llava"], "who writes the captions"] = "template"
+    llava: Annotated[str, "folder or hub id of the LLaVA model"] = "llava-hf/llava-1.5-7b-hf"
+    llava_batch: Annotated[int, "images that LLaVA describes at once", Least(1)] = 8
+    device: Annotated[str, "where SAM and LLaVA run: auto, cpu, cuda, cuda:1, ..."] = "auto"
+    min_mask_pixels: Annotated[int, "smallest hand mask, pixels at 512 (paper: 2500 for outpainting)", Least(0)] = 400
+    max_people: Annotated[int, "reject images that show more faces than this; 0 keeps all", Least(0)] = 1
+    chunk_size: Annotated[int, "images in a unit of work, the step at which a stopped stage goes on", Least(1)] = 64
+    shard_size: Annotated[int, "samples in a shard", Least(1)] = 1000
 
     @property
     def workers(self) -> int:
         """Number of processes that ``jobs`` stands for."""
-        return self.jobs or len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.jobs or cores
 
 
-FIELDS = {item.name: item for item in dataclasses.fields(Settings)}
-_TYPES = typing.get_type_hints(Settings)
+class Key(NamedTuple):
+    """What is known about a key."""
+
+    kind: Any
+    help: str
+    least: float | None
+    choices: tuple[str, ...]
+    default: Any
+
+
+def _keys() -> dict[str, Key]:
+    defaults = {item.name: item.default for item in dataclasses.fields(Settings)}
+    keys = {}
+    for name, hint in get_type_hints(Settings, include_extras=True).items():
+        kind, text, *limits = get_args(hint)
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        keys[name] = Key(kind, text, limits[0].value if limits else None, choices, defaults[name])
+    return keys
+
+
+KEYS = _keys()
 
 
 def parse(dataset: str, pairs: list[str]) -> Settings:
@@ -64,72 +90,72 @@ def parse(dataset: str, pairs: list[str]) -> Settings:
     """
     values: dict[str, Any] = {}
     for word in pairs:
-        key, equals, text = word.partition("=")
+        name, equals, text = word.partition("=")
         if not equals:
-            raise ConfigError(f"{word!r} is not key=value", _suggestion(key, FIELDS))
-        if key not in FIELDS:
-            raise ConfigError(f"there is no key {key!r}", _suggestion(key, FIELDS))
-        if key in values:
-            raise ConfigError(f"{key} is given twice")
-        values[key] = _convert(key, text)
+            raise ConfigError(f"{word!r} is not key=value", suggestion(name, KEYS))
+        if name not in KEYS:
+            raise ConfigError(f"there is no key {name!r}", suggestion(name, KEYS))
+        if name in values:
+            raise ConfigError(f"{name} is given twice")
+        values[name] = _convert(name, text)
     out = values.get("out") or Path("data") / dataset
     root = values.get("root") or (out / "raw" if dataset == "synthetic" else None)
     return Settings(**values | {"out": out, "root": root})
 
 
-def choose(kind: str, name: str, known: tuple[str, ...]) -> str:
+def choose(what: str, name: str, known: Iterable[str]) -> str:
     """``name`` if it is one of ``known``, else a ConfigError that suggests the nearest."""
     if name not in known:
-        raise ConfigError(f"{name!r} is not a {kind}", _suggestion(name, known))
+        raise ConfigError(f"there is no {what} {name!r}", suggestion(name, known))
     return name
 
 
 def describe() -> str:
     """One line for each key: name, default, meaning. For ``--help``."""
     lines = []
-    for item in FIELDS.values():
-        default = "" if item.default is None else f"={item.default}"
-        values = f" [{'|'.join(item.metadata['choices'])}]" if item.metadata["choices"] else ""
-        lines.append(f"  {item.name + default:34s}{item.metadata['help']}{values}")
+    for name, key in KEYS.items():
+        head = name if key.default is None else f"{name}={key.default}"
+        choices = f" [{'|'.join(key.choices)}]" if key.choices else ""
+        lines.append(f"  {head:32s} {key.help}{choices}")
     return "\n".join(lines)
-
-
-def _convert(key: str, text: str) -> Any:
-    kind, meta = _TYPES[key], FIELDS[key].metadata
-    optional = isinstance(kind, types.UnionType)
-    if optional:
-        if text in ("null", "none", ""):
-            return None
-        kind = next(part for part in typing.get_args(kind) if part is not type(None))
-    try:
-        value = Path(text).expanduser() if kind is Path else kind(text)
-    except ValueError:
-        words = {int: "a whole number", float: "a number"}[kind]
-        raise ConfigError(f"{key} must be {words}, not {text!r}") from None
-    if meta["choices"] and value not in meta["choices"]:
-        raise ConfigError(f"{key} must be one of {', '.join(meta['choices'])}, not {text!r}",
-                          _suggestion(text, meta["choices"]))  # fmt: skip
-    if meta["least"] is not None and not value >= meta["least"]:
-        raise ConfigError(f"{key} must be at least {meta['least']}, not {text}")
-    return value
-
-
-def _suggestion(word: str, known: typing.Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
 
 
 def existing_root(settings: Settings, dataset: str) -> Path:
     """The folder of raw data.
 
     Raises:
-        H2DError: none is named, or it does not exist, or it is a file.
+        ConfigError: none is named, it does not exist, or it is a file.
     """
-    generate = f"python -m data_prep generate synthetic out={settings.out}"
     if settings.root is None:
-        raise ConfigError(f"{dataset} needs root=, the folder of the raw data", f"add root=PATH to the command")
+        raise ConfigError(f"{dataset} needs root=, the folder of the raw data", "add root=PATH to the command")
     if not settings.root.is_dir():
         problem = "is not a folder" if settings.root.exists() else "does not exist"
-        hint = generate if dataset == "synthetic" else "check root="
-        raise H2DError(f"root={settings.root} {problem}", hint)
+        hint = f"{GENERATE} out={settings.out}" if dataset == "synthetic" else "check root="
+        raise ConfigError(f"root={settings.root} {problem}", hint)
     return settings.root
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The nearest of the known words, or all of them."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+
+
+def _convert(name: str, text: str) -> Any:
+    key = KEYS[name]
+    if key.choices:
+        if text not in key.choices:
+            known = ", ".join(key.choices)
+            raise ConfigError(f"{name} must be one of {known}, not {text!r}", suggestion(text, key.choices))
+        return text
+    kinds = get_args(key.kind) if isinstance(key.kind, types.UnionType) else (key.kind,)
+    if type(None) in kinds and text in ("", "none", "null"):
+        return None
+    try:
+        value: Any = Path(text).expanduser() if kinds[0] is Path else kinds[0](text)
+    except ValueError:
+        words = {int: "a whole number", float: "a number"}[kinds[0]]
+        raise ConfigError(f"{name} must be {words}, not {text!r}") from None
+    if key.least is not None and not value >= key.least:
+        raise ConfigError(f"{name} must be at least {key.least:g}, not {text}")
+    return value

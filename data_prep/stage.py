@@ -7,12 +7,11 @@ stopped stage goes on where it was; every image of a chunk is either written or 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from data_prep.chunks import Counts, Members, chunk_counts, chunk_path, keep_record, read_chunk, write_chunk
+from data_prep.chunks import RECORD, Counts, Members, chunk_counts, chunk_path, keep_record, read_chunk, write_chunk
 from data_prep.job import INDEX, Job
 from data_prep.processes import BrokenProcessPool, in_processes, pool, time_limit
 from data_prep.progress import Progress
@@ -112,9 +111,9 @@ def run(stage: Stage, job: Job, later: Sequence[str] = ()) -> tuple[Counts, bool
         ConfigError: earlier results were made with other settings or from another index.
         DataError: the stage before has not been run to its end.
     """
-    tasks = _tasks(stage, job)
     folder = job.folder(stage.name)
-    keep_record(folder, record(stage, job), job.dataset, later)
+    tasks = [Task(stage, job, number, tuple(rows)) for number, rows in chunks_of(job, stage.needs)]
+    keep_record(folder, record(job, stage.needs, stage.depends(job)), later)
     left = [task for task in tasks if not chunk_path(folder, task.number).is_file()]
     workers = 1 if stage.one_process(job) else min(job.settings.workers, max(1, len(left)))
     with (
@@ -127,28 +126,44 @@ def run(stage: Stage, job: Job, later: Sequence[str] = ()) -> tuple[Counts, bool
                 progress.add(len(task.rows), len(counts.rejected))
         finally:
             close_workers()
-    total = Counts()
-    for task in tasks:
-        total.add(chunk_counts(chunk_path(folder, task.number)))
-    return total, bool(left)
+    return stage_counts(job, stage.name), bool(left)
 
 
-def record(stage: Stage, job: Job) -> dict[str, Any]:
+def record(job: Job, needs: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
     """What a stage's results depend on: its settings and what it reads."""
-    inputs = {f"of {name}": _digest(job, name) for name in stage.needs}
-    return {"chunk_size": job.settings.chunk_size, "of index": sha256_of(job.out / INDEX)} | inputs | stage.depends(job)
+    inputs = {f"of {name}": sha256_of(job.folder(name) / RECORD) for name in needs}
+    return {"chunk_size": job.settings.chunk_size, "of index": sha256_of(job.out / INDEX)} | inputs | settings
+
+
+def chunks_of(job: Job, needs: Sequence[str]) -> list[tuple[int, list[Row]]]:
+    """The chunks of the index, numbered.
+
+    Raises:
+        DataError: there is no index, or one of the stages in ``needs`` has not been run to its end.
+    """
+    rows, size = job.rows(), job.settings.chunk_size
+    chunks = list(enumerate(rows[start : start + size] for start in range(0, len(rows), size)))
+    for name in needs:
+        if not all(chunk_path(job.folder(name), number).is_file() for number, _ in chunks):
+            hint = f"run `python -m data_prep {name} {job.dataset} ...`"
+            raise DataError(f"{job.folder(name)} is not finished", hint)
+    return chunks
+
+
+def stage_counts(job: Job, name: str) -> Counts:
+    """The counts of a finished stage."""
+    total = Counts()
+    for number, _ in chunks_of(job, (name,)):
+        total.add(chunk_counts(chunk_path(job.folder(name), number)))
+    return total
 
 
 def read_members(job: Job, stages: Sequence[str], number: int) -> dict[str, Members]:
     """Members of the images of a chunk that every one of ``stages`` wrote, merged, in the order of the index."""
-    merged: dict[str, Members] = {}
-    for position, name in enumerate(stages):
-        content = read_chunk(chunk_path(job.folder(name), number))
-        if position == 0:
-            merged = content
-        else:
-            merged = {key: merged[key] | content[key] for key in merged if key in content}
-    return merged
+    first, *others = (read_chunk(chunk_path(job.folder(name), number)) for name in stages)
+    for content in others:
+        first = {key: first[key] | content[key] for key in first if key in content}
+    return first
 
 
 def work(task: Task) -> list[tuple[str, Members | str]]:
@@ -194,22 +209,3 @@ def _worker(task: Task) -> Worker:
     if task.stage.name not in _workers:
         _workers[task.stage.name] = task.stage.build(task.job)
     return _workers[task.stage.name]
-
-
-def _tasks(stage: Stage, job: Job) -> list[Task]:
-    rows = job.rows()
-    size = job.settings.chunk_size
-    tasks = [Task(stage, job, number, tuple(chunk)) for number, chunk in enumerate(_cut(rows, size))]
-    for name in stage.needs:
-        if not all(chunk_path(job.folder(name), task.number).is_file() for task in tasks):
-            raise DataError(f"{job.folder(name)} is not finished", f"run `python -m data_prep {name} {job.dataset} ...`")
-    return tasks
-
-
-def _cut(rows: list[Row], size: int) -> Iterator[list[Row]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
-
-
-def _digest(job: Job, stage: str) -> str:
-    return hashlib.sha256((job.folder(stage) / "stage.json").read_bytes()).hexdigest()

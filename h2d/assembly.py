@@ -96,9 +96,7 @@ def hand_pipeline(task: HandGenerator) -> HandPipeline:
 def outpaint_pipeline(task: Outpainter) -> OutpaintPipeline:
     """Stage II alone, over the networks of the task."""
     parts, sampler = task.parts, make_sampler(task.scheduler)
-    return _quiet(
-        OutpaintPipeline(task.unet, task.controlnet, parts.vae, parts.text_encoder, parts.tokenizer, sampler)
-    )
+    return _quiet(OutpaintPipeline(task.unet, task.controlnet, parts.vae, parts.text_encoder, parts.tokenizer, sampler))
 
 
 def two_stage_pipeline(hand: HandGenerator, outpaint: Outpainter) -> TwoStagePipeline:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import lightning as L  # noqa: N812
+import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -21,17 +21,18 @@ class Averaging(WeightAveraging):
         super().__init__(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Build the average where the training will be."""
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        pass
+        """Leave the raw weights in the module."""
 
 
 @contextmanager
 def averaged_weights(trainer: L.Trainer, pl_module: L.LightningModule) -> Iterator[None]:
     """Within the block the module holds the averaged weights, where the run has any."""
-    averaging = next((callback for callback in trainer.callbacks if isinstance(callback, Averaging)), None)  # type: ignore
+    averaging = next((callback for callback in trainer.callbacks if isinstance(callback, Averaging)), None)
     if averaging is None or averaging._average_model is None:
         yield
         return

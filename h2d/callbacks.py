@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import lightning as L  # noqa: N812
+import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
 
@@ -67,6 +67,7 @@ class TwoStageEvaluation(L.Callback):
         self._last_step = -1
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Read the samples and the partner, and try everything once on one sample."""
         settings, shards = self.experiment.evaluation, self.experiment.data.shards
         if settings.split not in read_manifest(shards).counts:
             _warn(f"{shards} has no split {settings.split!r}: nothing is evaluated during training")
@@ -79,16 +80,19 @@ class TwoStageEvaluation(L.Callback):
         self._evaluate(trainer, pl_module, self._samples[:1], quick, detect=False)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember where a resumed run starts."""
         self._last_step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Evaluate when the step's turn has come."""
         step, every = trainer.global_step, self.experiment.evaluation.every_n_steps
         if every and step % every == 0 and step not in (self._last_step, trainer.max_steps):
             self._report(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluate what training ended with."""
         if trainer.global_step != self._last_step:
             self._report(trainer, pl_module)
 
@@ -147,7 +151,7 @@ class TwoStageEvaluation(L.Callback):
         grid, small = evaluation.grid(FILE_CELL), evaluation.grid(BOARD_CELL)
         if grid is None or small is None:
             return
-        trainer.logger.experiment.add_image("eval/pictures", small, step, dataformats="HWC")  # type: ignore[attr-defined]
+        trainer.logger.experiment.add_image("eval/pictures", small, step, dataformats="HWC")
         write_atomic(run_folder(self.experiment) / "samples" / f"step-{step:07d}.png", encode_png(grid))
 
 

@@ -6,7 +6,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import lightning as L  # noqa: N812
+import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -24,13 +24,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames; Lightning's own copies from the temporary folder and hides some errors."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint that appears complete or not at all.
+
+        Raises:
+            SetupError: the disk is full or not writable.
+        """
         try:
             with replacing(Path(path)) as temporary:
                 torch.save(checkpoint, temporary)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            raise SetupError(f"cannot write the checkpoint {path}: {error}", "is the disk full or read-only?") from error
+            raise SetupError(
+                f"cannot write the checkpoint {path}: {error}", "is the disk full or read-only?"
+            ) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint, whatever the caller or the environment says, as plain data."""
         return read_checkpoint(Path(path))
 
 
@@ -41,7 +49,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: it is missing, damaged, no checkpoint of this project, or holds anything but plain data.
     """
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint {path}", "name a .ckpt file of a run, such as runs/NAME/checkpoints/last.ckpt")
+        raise CheckpointError(
+            f"no checkpoint {path}", "name a .ckpt file of a run, such as runs/NAME/checkpoints/last.ckpt"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive fails in a dozen ways
@@ -98,10 +108,12 @@ class Checkpoints(ModelCheckpoint):
         )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count what a resumed run already has as saved."""
         super().on_train_start(trainer, pl_module)
         self._last_global_step_saved = trainer.global_step
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the last step when no checkpoint of it exists yet."""
         if trainer.global_step > self._last_global_step_saved:
             candidates = self._monitor_candidates(trainer)
             self._save_topk_checkpoint(trainer, candidates)

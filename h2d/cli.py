@@ -103,7 +103,9 @@ def _print_error(error: H2DError) -> None:
 def _add_train(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "train", _train, "train a stage: hand, outpaint, or a part of the tiny base model")
     parser.add_argument("experiment", help="name in configs/, or a YAML file")
-    parser.add_argument("--resume", default="never", metavar="auto|never|CKPT", help="what to continue from (%(default)s)")
+    parser.add_argument(
+        "--resume", default="never", metavar="auto|never|CKPT", help="what to continue from (%(default)s)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print settings, data and sizes, and train nothing")
     _takes_overrides(parser)
 
@@ -115,19 +117,23 @@ def _train(options: argparse.Namespace) -> None:
     if options.dry_run:
         print(to_yaml(experiment, origins))
     from h2d import train
+    from h2d.quiet import quiet_libraries
 
+    quiet_libraries()
     if options.dry_run:
         print(train.describe(experiment, options.resume))
     else:
-        folder = train.train(experiment, options.resume)
-        print(f"trained: {folder}")
+        train.train(experiment, options.resume)
 
 
 def _add_sample(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "sample", _sample, "generate one image of a person in a given pose")
     parser.add_argument("--pipeline", type=Path, required=True, metavar="DIR", help="folder that `h2d export` wrote")
     parser.add_argument(
-        "--pose", required=True, metavar="FILE", help="photograph, JSON of keypoints, or SHARDS::KEY, a sample of shards"
+        "--pose",
+        required=True,
+        metavar="FILE",
+        help="photograph, JSON of keypoints, or shards: FOLDER (its first test sample) or FOLDER::KEY",
     )
     parser.add_argument("--prompt", default=None, help="text; the sample's own caption when it has one")
     parser.add_argument("--blending", choices=("sequential", "naive", "bbox"), default="sequential")
@@ -139,8 +145,10 @@ def _add_sample(commands: argparse._SubParsersAction) -> None:
 
 
 def _sample(options: argparse.Namespace) -> None:
+    from h2d.quiet import quiet_libraries
     from h2d.sample import SampleRequest, sample
 
+    quiet_libraries()
     names = ("pipeline", "pose", "prompt", "blending", "seed", "steps", "guidance", "device", "out")
     print(sample(SampleRequest(**{name: getattr(options, name) for name in names})))
 
@@ -157,7 +165,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     experiment = compose(options.experiment, options.overrides).experiment
     from h2d.evaluation import run_evaluation
+    from h2d.quiet import quiet_libraries
 
+    quiet_libraries()
     print(run_evaluation(experiment, options.pipeline))
 
 
@@ -170,7 +180,9 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from h2d.export import export
+    from h2d.quiet import quiet_libraries
 
+    quiet_libraries()
     print(export(options.hand, options.outpaint, options.out))
 
 

@@ -1,4 +1,4 @@
-"""From an experiment's name to a checked :class:`Experiment`: YAML layers, presets, ``key=value`` (the door to OmegaConf).
+"""From an experiment's name to a checked :class:`Experiment`: YAML layers, presets, ``key=value`` (OmegaConf's door).
 
 Weakest first: the defaults in :mod:`h2d.experiment`, the files that a file ``extends``, its ``preset``, the file
 itself; then ``preset=NAME`` of the command line and the other ``key=value`` pairs. All mistakes are reported at once.
@@ -18,12 +18,19 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from h2d.errors import ConfigError
-from h2d.experiment import Experiment, leaves, problems
+from h2d.experiment import MISSING, Experiment, problems
+from h2d.experiment_files import CONFIG_ROOT, find, find_preset, shown
 
-__all__ = ["CONFIG_ROOT", "Composed", "Experiment", "Origin", "compose", "experiments", "from_plain", "to_plain", "to_yaml"]
-
-CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
-"""The shipped experiments; the folder lies beside the package in a checkout and in an installation alike."""
+__all__ = [
+    "CONFIG_ROOT",
+    "Composed",
+    "Experiment",
+    "Origin",
+    "compose",
+    "from_plain",
+    "to_plain",
+    "to_yaml",
+]
 
 _RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)
 
@@ -62,40 +69,54 @@ def compose(name: str, overrides: Iterable[str] = (), root: Path = CONFIG_ROOT) 
         ConfigError: naming every unknown key, wrong value and broken rule with its file and line.
     """
     command_line, complaints = _parse_overrides(overrides)
-    path = _find(name, root)
+    path = find(name, root)
     chosen = [setting for setting in command_line if setting.key == "preset"]
     settings = _collect(path, root, complaints, use_presets=not chosen)
     if chosen and chosen[-1].value:
-        settings += _collect(_find_preset(chosen[-1].value, root), root, complaints, use_presets=True)
+        settings += _collect(find_preset(chosen[-1].value, root), root, complaints, use_presets=True)
     return _merge(path.stem, settings + command_line, complaints)
 
 
 def _merge(name: str, settings: list[_Setting], complaints: list[str]) -> Composed:
-    config, origins = _writable(OmegaConf.structured(Experiment)), {}
+    config, origins, refused = _writable(OmegaConf.structured(Experiment)), {}, set()
     for key, value, origin in settings:
-        if isinstance(value, str) and _RESOLVER.search(value):
-            complaints.append(f"{origin}: {key}: {value!r} is refused, since what it reads would end up in checkpoints")
-            continue
-        try:
-            OmegaConf.update(config, key, value, merge=True)
-            origins[key] = origin
-        except (OmegaConfBaseException, TypeError, ValueError, AttributeError, AssertionError) as error:
-            complaints.append(f"{origin}: {key}: {_reason(key, value, error)}")
-    seen = {setting.key for setting in settings}
-    complaints += [f"{name}: {key} is required" for key in sorted(OmegaConf.missing_keys(config)) if key not in seen]
-    if config.run.name is None:
-        config.run.name = name
+        if complaint := _set(config, key, value):
+            complaints.append(f"{origin}: {key}: {complaint}")
+            refused.add(key)
+        origins[key] = origin
+    missing = [key for key, value in _flatten(_plain(config)) if value == MISSING]
+    complaints += [f"{name}: {key} is required" for key in missing if key not in refused]
     if not complaints:
-        try:
-            experiment = OmegaConf.to_object(config)
-        except OmegaConfBaseException as error:  # an interpolation that leads nowhere
-            complaints.append(f"{name}: {str(error).splitlines()[0]}")
-        else:
-            assert isinstance(experiment, Experiment)
-            complaints += [f"{origins.get(key, name)}: {key} {text}" for key, text in problems(experiment)]
+        experiment = _resolved(config, name, complaints)
+    if not complaints:
+        complaints += [f"{origins.get(key, name)}: {key} {text}" for key, text in problems(experiment)]
     if complaints:
         raise ConfigError("\n".join(complaints), _hint(complaints))
     return Composed(experiment, origins)
+
+
+def _set(config: Any, key: str, value: Any) -> str:
+    """Give a setting a value; returns what is wrong with it."""
+    if isinstance(value, str) and _RESOLVER.search(value):
+        return f"{value!r} is refused, since what it reads would end up in checkpoints"
+    try:
+        OmegaConf.update(config, key, value, merge=True)
+    except (OmegaConfBaseException, TypeError, ValueError, AttributeError, AssertionError) as error:
+        return _reason(key, value, error)
+    return ""
+
+
+def _resolved(config: Any, name: str, complaints: list[str]) -> Experiment:
+    """The finished object; references such as ``${run.name}`` are followed here and may lead nowhere."""
+    try:
+        if config.run.name is None:
+            config.run.name = name
+        experiment = OmegaConf.to_object(config)
+    except (OmegaConfBaseException, RecursionError) as error:
+        complaints.append(f"{name}: {str(error).splitlines()[0]}")
+        return Experiment()
+    assert isinstance(experiment, Experiment)
+    return experiment
 
 
 def _hint(complaints: list[str]) -> str:
@@ -144,8 +165,9 @@ def _collect(
 ) -> list[_Setting]:
     """Settings of a file, after those of the files it extends and of the preset it names."""
     if path in seen:
-        raise ConfigError(" -> ".join(_shown(item) for item in (*seen, path)) + ": extends itself")
-    extends, preset, own = [], None, []
+        raise ConfigError(" -> ".join(shown(item) for item in (*seen, path)) + ": extends itself")
+    extends: Any = []
+    preset, own = None, []
     for setting in _read(path):
         if setting.key == "extends":
             extends = [setting.value] if isinstance(setting.value, str) else setting.value
@@ -154,9 +176,9 @@ def _collect(
         if setting.key == "preset" and use_presets and setting.value:
             preset = setting
     if not isinstance(extends, list) or not all(isinstance(parent, str) for parent in extends):
-        complaints.append(f"{_shown(path)}: extends takes a name or a list of names")
+        complaints.append(f"{shown(path)}: extends takes a name or a list of names")
         extends = []
-    parents = [_find(parent, root) for parent in extends] + ([_find_preset(preset.value, root)] if preset else [])
+    parents = [find(parent, root) for parent in extends] + ([find_preset(preset.value, root)] if preset else [])
     below = (_collect(item, root, complaints, use_presets=use_presets, seen=(*seen, path)) for item in parents)
     return [setting for layer in below for setting in layer] + own
 
@@ -169,12 +191,12 @@ def _read(path: Path) -> list[_Setting]:
         lines = dict(_lines(yaml.compose(text)))
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{_shown(path)}{line}: {error.problem or error.context}") from error
+        raise ConfigError(f"{shown(path)}{line}: {error.problem or error.context}") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{_shown(path)}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{shown(path)}: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{_shown(path)}: holds a list where `key: value` lines are expected")
-    return [_Setting(key, value, Origin(_shown(path), lines.get(key))) for key, value in _flatten(values)]
+        raise ConfigError(f"{shown(path)}: holds a list where `key: value` lines are expected")
+    return [_Setting(key, value, Origin(shown(path), lines.get(key))) for key, value in _flatten(values)]
 
 
 def _lines(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
@@ -212,41 +234,16 @@ def _parse_overrides(overrides: Iterable[str]) -> tuple[list[_Setting], list[str
     return settings, complaints
 
 
-# --- files -------------------------------------------------------------------------------------------------------
-
-
-def experiments(root: Path = CONFIG_ROOT) -> list[str]:
-    """Names of the experiments and presets under ``root``."""
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
-
-
-def _find_preset(name: Any, root: Path) -> Path:
-    return _find(f"presets/{name}", root, what="preset")
-
-
-def _find(name: str, root: Path, what: str = "experiment") -> Path:
-    for path in (root / f"{name}.yaml", Path(name)):
-        if path.is_file():
-            return path
-    names = [known for known in experiments(root) if known.startswith("presets/") == (what == "preset")]
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {close[0].removeprefix('presets/')}?" if close else f"there is: {', '.join(names)}"
-    raise ConfigError(f"no {what} {name.removeprefix('presets/')!r} in {_shown(root)}, and no such file", hint)
-
-
-def _shown(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
 # --- out ---------------------------------------------------------------------------------------------------------
 
 
 def to_plain(experiment: Experiment) -> dict[str, Any]:
     """The experiment as nested dicts of plain values, which a checkpoint can hold and load again safely."""
-    container = OmegaConf.to_container(OmegaConf.structured(experiment), resolve=True)
+    return _plain(OmegaConf.structured(experiment))
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    container = OmegaConf.to_container(config)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 
@@ -270,7 +267,8 @@ def to_yaml(experiment: Experiment, origins: dict[str, Origin] | None = None) ->
     text = OmegaConf.to_yaml(OmegaConf.structured(experiment))
     if not origins:
         return text
-    lines, path = [], []
+    lines: list[str] = []
+    path: list[str] = []
     for line in text.splitlines():
         depth = (len(line) - len(line.lstrip())) // 2
         path = [*path[:depth], line.strip().partition(":")[0]]

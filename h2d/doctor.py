@@ -12,7 +12,15 @@ from h2d import __version__
 from h2d.runs import versions
 
 PACKAGES = {
-    "training and sampling": ("torch", "lightning", "diffusers", "transformers", "safetensors", "omegaconf", "webdataset"),
+    "training and sampling": (
+        "torch",
+        "lightning",
+        "diffusers",
+        "transformers",
+        "safetensors",
+        "omegaconf",
+        "webdataset",
+    ),
     "evaluation": ("torchmetrics", "scipy"),
     "data preparation": ("mediapipe", "segment-anything", "opencv-contrib-python-headless"),
 }

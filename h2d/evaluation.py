@@ -20,12 +20,13 @@ import torch
 from h2d.data.schema import Sample
 from h2d.data.shards import iter_samples, read_manifest
 from h2d.detection import DETECT_SIZE, Detector, PoseDetector
-from h2d.errors import CheckpointError, ConfigError
+from h2d.errors import ConfigError
 from h2d.experiment import Experiment, SamplingConfig
 from h2d.grids import labelled_grid
 from h2d.metrics.suite import Suite
 from h2d.pictures import HandCrops, Indexed, Picture, batches, sample_hands, sample_people
 from h2d.pipelines.hand import HandPipeline
+from h2d.pipelines.loading import load_pipeline
 from h2d.pipelines.two_stage import TwoStagePipeline
 from h2d.randomness import preserved_rng
 from h2d.reports import Report
@@ -200,14 +201,14 @@ def run_evaluation(experiment: Experiment, pipeline_folder: Path) -> str:
         The numbers as a table, to print.
 
     Raises:
+        ConfigError: the run's folder holds an evaluation, or the pipeline was trained for another blending.
         H2DError: the pipeline or the data is not what it should be.
     """
-    settings = experiment.evaluation
-    counts = read_manifest(experiment.data.shards).counts
-    total = counts.get(settings.split, 0) if settings.samples == -1 else settings.samples
-    samples = islice(iter_samples(experiment.data.shards, settings.split), total)
-    pipeline = _load(pipeline_folder, experiment)
+    settings, shards = experiment.evaluation, experiment.data.shards
+    total = read_manifest(shards).counts.get(settings.split, 0) if settings.samples == -1 else settings.samples
+    samples = islice(iter_samples(shards, settings.split), total)
     report = Report(experiment, pipeline_folder, total)
+    pipeline = _load(pipeline_folder, experiment)
     with PoseDetector() if settings.detector == "mediapipe" else nullcontext() as detector:
         evaluation = evaluate(
             pipeline,
@@ -223,9 +224,7 @@ def run_evaluation(experiment: Experiment, pipeline_folder: Path) -> str:
 
 
 def _load(folder: Path, experiment: Experiment) -> TwoStagePipeline:
-    if not (folder / "model_index.json").is_file():
-        raise CheckpointError(f"{folder} is not a pipeline folder", "`h2d export` writes one from two checkpoints")
-    pipeline = TwoStagePipeline.from_pretrained(folder, local_files_only=True)
+    pipeline = load_pipeline(folder)
     if (blend := _blend(pipeline)) != experiment.sampling.blend:
         raise ConfigError(
             f"{folder} was trained with blend={blend}, not {experiment.sampling.blend}", f"set sampling.blend={blend}"

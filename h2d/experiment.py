@@ -20,6 +20,8 @@ REFERENCE_SIZE = 512
 
 @dataclass(frozen=True)
 class RunConfig:
+    """Where a run lies."""
+
     dir: str = "runs"
     """folder that holds all runs; TensorBoard watches it"""
     name: str | None = None
@@ -28,6 +30,8 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
+    """Random colour changes of the training images of stage I."""
+
     rgb_shift: float = 0.05
     """largest shift of each colour channel, as a share of the full range (Section IV-A)"""
     brightness: float = 0.2
@@ -38,6 +42,8 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
+    """What is read and how examples are made of it."""
+
     shards: str = MISSING
     """folder of shards with its manifest.json, as `python -m data_prep all` leaves it"""
     batch_size: int = 4
@@ -57,6 +63,8 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
+    """What training starts from."""
+
     base: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     """Stable Diffusion 1.5 as a folder or hub id, or `tiny` for the model inside this package"""
     controlnet: str | None = None
@@ -69,6 +77,8 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
+    """What is minimised."""
+
     mask_weight: float = 0.5
     """lambda of Eq. 8"""
     mask_dropout: float = 0.5
@@ -81,6 +91,8 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
+    """How weights move."""
+
     lr: float = 1e-5
     """learning rate of AdamW (Section IV-B)"""
     weight_decay: float = 1e-2
@@ -97,6 +109,8 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class TrainerConfig:
+    """How long, on what, and how it is watched."""
+
     max_steps: int = -1
     """optimiser steps; -1 leaves the end to max_epochs, and where both are set the earlier end counts"""
     max_epochs: int = 5
@@ -117,6 +131,8 @@ class TrainerConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
+    """When training saves itself."""
+
     every_n_steps: int = 1000
     """optimiser steps between two checkpoints"""
     keep: int = 2
@@ -125,6 +141,8 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
+    """What is measured, during training and afterwards."""
+
     every_n_steps: int = 2000
     """optimiser steps between two evaluations during training; 0 evaluates at the end only"""
     samples: int = 16
@@ -142,6 +160,8 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
+    """How pictures are generated."""
+
     num_inference_steps: int = 50
     """DDIM steps of each stage"""
     guidance_scale: float = 7.5
@@ -157,8 +177,10 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class Experiment:
-    task: Literal["hand", "outpaint", "autoencoder", "text_to_image"] = MISSING
-    """hand (stage I), outpaint (stage II), or autoencoder and text_to_image, which make the tiny base model"""
+    """Every setting."""
+
+    task: Literal["hand", "outpaint", "autoencoder", "text_to_image", "evaluate"] = MISSING
+    """hand (stage I), outpaint (stage II), evaluate; autoencoder and text_to_image make the tiny base model"""
     preset: str = ""
     """file of configs/presets to merge: `tiny` runs on a laptop, `smoke` for two steps"""
     seed: int = 0

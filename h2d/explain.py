@@ -10,8 +10,9 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from h2d.config import CONFIG_ROOT, Composed, Origin, compose, experiments
+from h2d.config import Composed, Origin, compose
 from h2d.experiment import MISSING, Experiment, leaves
+from h2d.experiment_files import CONFIG_ROOT, experiments
 
 
 def explain(prefix: str = "") -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
+from h2d import __version__
 from h2d.assembly import load_stages, two_stage_pipeline
+from h2d.checkpoints import read_checkpoint
 from h2d.errors import SetupError
 from h2d.files import sha256_of
 from h2d.pipelines.card import write_card
-from h2d.runs import provenance
 
 
 def export(hand: Path, outpaint: Path, out: Path) -> Path:
@@ -33,7 +35,7 @@ def export(hand: Path, outpaint: Path, out: Path) -> Path:
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         pipeline.save_pretrained(temporary)
-        write_card(temporary, pipeline, _sources(hand, outpaint))
+        write_card(temporary, pipeline, _sources(out.name, hand, outpaint))
         if out.exists():
             out.rmdir()
         temporary.rename(out)
@@ -42,3 +44,27 @@ def export(hand: Path, outpaint: Path, out: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def _sources(name: str, hand: Path, outpaint: Path) -> dict[str, Any]:
+    """What the model card tells about the origin of the weights."""
+    stages = {"hand": _stage(hand), "outpaint": _stage(outpaint)}
+    data: dict[str, int] = {}
+    for stage in stages.values():
+        data |= stage["data"]
+    base = stages["hand"]["base"]
+    return {"name": name, "base": base, "data": data, "stages": stages, "exported_by": f"h2d {__version__}"}
+
+
+def _stage(path: Path) -> dict[str, Any]:
+    checkpoint = read_checkpoint(path)
+    settings = checkpoint["hyper_parameters"]
+    return {
+        "sha256": sha256_of(path),
+        "steps": int(checkpoint["global_step"]),
+        "global_batch": settings["trainer"]["global_batch"],
+        "learning_rate": settings["optim"]["lr"],
+        "base": settings["model"]["base"],
+        "controlnet": settings["model"]["controlnet"],
+        **{"data": {}, **checkpoint.get("made_by", {})},
+    }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +53,7 @@ def load_image(source: Path | bytes, name: str | None = None) -> np.ndarray:
     label = name or (str(source) if isinstance(source, Path) else "the picture")
     data = source if isinstance(source, bytes) else _read(source, label)
     try:
-        with _open(data, label) as picture:
+        with _without_warnings(), _open(data, label) as picture:
             return _to_rgb(ImageOps.exif_transpose(picture))
     except ImageError:
         raise
@@ -61,7 +63,7 @@ def load_image(source: Path | bytes, name: str | None = None) -> np.ndarray:
 
 def original_extension(data: bytes) -> str | None:
     """``"jpg"`` or ``"png"`` if every reader sees these bytes as ``load_image`` does, else None (then re-encode)."""
-    with _open(data, "the picture") as picture:
+    with _without_warnings(), _open(data, "the picture") as picture:
         rotated = picture.getexif().get(_ORIENTATION, 1) != 1
         if rotated or picture.mode not in ("RGB", "L") or "transparency" in picture.info:
             return None
@@ -78,6 +80,14 @@ def encode_jpeg(array: np.ndarray, quality: int = 95) -> bytes:
     return _encode(array, "JPEG", quality=quality, subsampling=0)
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """A damaged file is refused or it is not; what Pillow mutters about it would only fill the terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _read(path: Path, label: str) -> bytes:
     try:
         return path.read_bytes()
@@ -88,16 +98,14 @@ def _read(path: Path, label: str) -> bytes:
 def _open(data: bytes, label: str) -> Image.Image:
     if not data:
         raise ImageError(label, "the file is empty")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-        except Image.DecompressionBombError as error:
-            raise ImageError(label, f"more than {MAX_PIXELS // 1_000_000} million pixels") from error
-        except Image.UnidentifiedImageError as error:
-            raise ImageError(label, f"not a picture ({', '.join(FORMATS)})") from error
-        except Exception as error:
-            raise ImageError(label, _one_line(error)) from error
+    try:
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageError(label, f"more than {MAX_PIXELS // 1_000_000} million pixels") from error
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(label, f"not a picture ({', '.join(FORMATS)})") from error
+    except Exception as error:
+        raise ImageError(label, _one_line(error)) from error
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise ImageError(label, f"more than {MAX_PIXELS // 1_000_000} million pixels")
@@ -119,10 +127,8 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
 def _to_eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
     """Grey of 16 bits (mode I;16 or I) or float (mode F, 0..1 or 0..255) as uint8."""
     numbers = np.nan_to_num(values.astype(np.float64))
-    if mode == "F":
-        scale = 255.0 if numbers.max(initial=0.0) <= 1.0 else 1.0
-    else:
-        scale = 255.0 / 65535.0
+    full = 65535.0 if mode != "F" else 1.0 if numbers.max(initial=0.0) <= 1.0 else 255.0
+    scale = 255.0 / full
     return np.clip(np.rint(numbers * scale), 0, 255).astype(np.uint8)
 
 

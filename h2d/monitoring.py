@@ -14,6 +14,7 @@ from h2d.detection import Detector
 from h2d.evaluation import Evaluation, evaluate, evaluate_hands
 from h2d.experiment import SamplingConfig
 from h2d.pictures import HandCrops, Picture, to_uint8
+from h2d.pipelines.outpaint import OutpaintOutput
 from h2d.randomness import picture_generator, preserved_rng
 from h2d.tasks.base import DiffusionTask
 from h2d.tasks.hand import HandGenerator
@@ -87,6 +88,7 @@ def sample_outpainting(
                 generator=picture_generator(seed, index),
                 output_type="pt",
             )
+            assert isinstance(output, OutpaintOutput)
             panels = {
                 "pose": to_uint8(hint[0, :3]),
                 "canvas": to_uint8(canvas[0] / 2 + 0.5),

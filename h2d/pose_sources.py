@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from h2d.data.schema import Sample, decode_sample
-from h2d.data.shards import iter_shard, read_manifest
+from h2d.data.shards import iter_samples, iter_shard, read_manifest
 from h2d.errors import DataError
 from h2d.images import load_image
 from h2d.masks import hand_extent, present_hands
@@ -25,7 +25,8 @@ def read_pose(source: str) -> Sample:
     """The pose as a sample; what the source lacks (picture, masks, caption) is black, empty, or follows from the pose.
 
     Args:
-        source: ``photograph.jpg``, ``pose.json``, ``train-000000.tar::KEY`` or ``FOLDER::KEY``.
+        source: ``photograph.jpg``, ``pose.json``, ``FOLDER`` of shards (the first sample of its test split, or of the
+            split that it has instead), ``FOLDER::KEY`` or ``train-000000.tar::KEY``.
 
     Raises:
         DataError: the source is missing or damaged, or shows nobody.
@@ -34,6 +35,8 @@ def read_pose(source: str) -> Sample:
         place, _, key = source.rpartition(SEPARATOR)
         return from_shards(Path(place), key)
     path = Path(source)
+    if path.is_dir():
+        return next(iter_samples(path, next(reversed(read_manifest(path).counts))))
     return from_json(path) if path.suffix.lower() == ".json" else from_photograph(path)
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-import lightning as L  # noqa: N812
+import lightning as L
 from tqdm import tqdm
 
 
@@ -24,6 +24,7 @@ class StepProgress(L.Callback):
         self._started = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock, and the bar on a terminal."""
         self._shown = self._first = trainer.global_step
         self._started = time.monotonic()
         if trainer.is_global_zero and sys.stderr.isatty():
@@ -32,6 +33,7 @@ class StepProgress(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Show a finished optimiser step."""
         step = trainer.global_step
         if step == self._shown or not trainer.is_global_zero:
             return
@@ -44,9 +46,11 @@ class StepProgress(L.Callback):
         self._shown = step
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the bar away."""
         self._close()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Take the bar away before an error is printed."""
         self._close()
 
     def _close(self) -> None:

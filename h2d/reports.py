@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from h2d.data.schema import Sample
-from h2d.errors import DataError
+from h2d.errors import ConfigError, DataError
 from h2d.experiment import Experiment
 from h2d.files import write_atomic
 from h2d.images import encode_png
@@ -22,6 +22,8 @@ from h2d.runs import provenance, run_folder
 if TYPE_CHECKING:
     from h2d.evaluation import Evaluation
 
+NUMBERS = "metrics.json"
+"""Written last: where it is, an evaluation is complete."""
 REPORT_CELL = 256
 """Side of a picture in the report; tiny pictures of 128 pixels are doubled."""
 
@@ -33,11 +35,18 @@ class Report:
         experiment: names the run, the split and the expected pictures.
         pipeline_folder: what is evaluated.
         total: number of samples.
+
+    Raises:
+        ConfigError: the folder already holds an evaluation. What one that did not finish left is removed.
     """
 
     def __init__(self, experiment: Experiment, pipeline_folder: Path, total: int) -> None:
         self.experiment, self.pipeline_folder, self.total = experiment, pipeline_folder, total
         self.folder = run_folder(experiment)
+        if (self.folder / NUMBERS).exists():
+            raise ConfigError(f"{self.folder} already holds an evaluation", "choose another run.name=NAME")
+        for leftover in (self.folder / "samples").glob("[0-9]" * 6 + ".png"):
+            leftover.unlink()
 
     def progress(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         """The samples, with rate and remaining time on a terminal or as a line a minute in a log.
@@ -73,8 +82,8 @@ class Report:
             "provenance": provenance() | {"pipeline": str(self.pipeline_folder)},
         }
         text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
-        write_atomic(self.folder / "metrics.json", text.encode() + b"\n")
-        return f"{table(evaluation)}\n{self.folder / 'metrics.json'}"
+        write_atomic(self.folder / NUMBERS, text.encode() + b"\n")
+        return f"{table(evaluation)}\n{self.folder / NUMBERS}"
 
 
 def table(evaluation: Evaluation) -> str:

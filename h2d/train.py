@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import lightning as L  # noqa: N812
+import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from h2d import __version__
 from h2d.callbacks import build_callbacks
 from h2d.checkpoints import AtomicCheckpointIO, check_resumable
 from h2d.config import Experiment
 from h2d.data.datamodule import ShardDataModule
 from h2d.data.shards import Manifest, read_manifest
-from h2d.runs import choose_checkpoint, run_folder, step_of, write_records
+from h2d.runs import choose_checkpoint, commit, run_folder, step_of, write_records
 from h2d.tasks import build_task
 from h2d.tasks.base import DiffusionTask
 
@@ -47,13 +46,24 @@ def train(experiment: Experiment, resume: str = "never") -> Path:
     if checkpoint and (step := check_resumable(checkpoint, experiment)) >= experiment.trainer.max_steps:
         _say(f"{folder} is complete: its checkpoint is of step {step:,} of {experiment.trainer.max_steps:,}")
         return folder
-    _quiet()
+    torch.set_float32_matmul_precision("high")
     run = build(experiment)
     if run.trainer.is_global_zero:
         _say(f"resuming {checkpoint} at step {step_of(checkpoint):,}" if checkpoint else f"training into {folder}")
         write_records(folder, experiment, checkpoint)
-    run.trainer.fit(run.task, datamodule=run.data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+    _fit(run, checkpoint)
+    if run.trainer.is_global_zero:
+        _say(f"trained {run.trainer.global_step:,} steps: {folder}")
     return folder
+
+
+def _fit(run: Run, checkpoint: Path | None) -> None:
+    try:
+        run.trainer.fit(run.task, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        if run.trainer.interrupted:  # Lightning turns Ctrl-C into an exit with status 1
+            raise KeyboardInterrupt from None
+        raise
 
 
 def build(experiment: Experiment) -> Run:
@@ -61,6 +71,8 @@ def build(experiment: Experiment) -> Run:
     L.seed_everything(experiment.seed, workers=True, verbose=False)
     task = build_task(experiment)
     task.train()  # pre-trained networks come in evaluation mode, and Lightning leaves that as it is
+    manifest = read_manifest(Path(experiment.data.shards))
+    task.made_by = {"h2d": __version__, "commit": commit(), "data": dict(manifest.sources)}
     data = ShardDataModule(experiment, task.factor)
     return Run(task, data, build_trainer(experiment), run_folder(experiment))
 
@@ -121,21 +133,6 @@ def describe(experiment: Experiment, resume: str = "never") -> str:
             f"networks  {trained:,} parameters trained, {frozen:,} frozen",
         ]
     )
-
-
-def _quiet() -> None:
-    """Hide what Lightning says about choices that are ours."""
-    for pattern in (
-        ".*does not have many workers.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*across ranks is zero.*",
-        ".*Be aware that when using `ckpt_path`, callbacks used to create the checkpoint.*",
-        ".*`IterableDataset` has `__len__` defined.*",
-        ".*You're resuming from a checkpoint that ended before the epoch ended.*",
-    ):
-        warnings.filterwarnings("ignore", pattern)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    torch.set_float32_matmul_precision("high")
 
 
 def _say(text: str) -> None:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from h2d import detection
 from h2d.annotators.pose import PoseResult
@@ -35,3 +36,14 @@ def test_detection_happens_in_another_process_in_order():
         results = detector([np.zeros((64, 64, 3), np.uint8)] * 2)
     assert [result.score for result in results] == [0.0, 0.0]
     assert detection._holistic._graph is None
+
+
+def test_a_small_picture_of_a_real_person(photographs):
+    picture = next((photographs / "hagrid" / "images").glob("four/*.jpg"))
+    small = Image.open(picture).convert("RGB").resize((192, 256))
+    with PoseDetector() as detector:
+        (result,) = detector([np.array(small)])
+    assert {"body", "face"} < result.found
+    seen = result.pose[result.pose[:, 2] > 0, :2]
+    assert (seen <= (192, 256)).all()
+    assert seen.max() > 100

@@ -249,6 +249,18 @@ def test_the_command_leaves_numbers_and_pictures(experiment, pipeline_folder, mo
     assert report["provenance"]["versions"]["torch"]
     assert sorted(path.name for path in (folder / "samples").iterdir()) == [f"{i:06d}.png" for i in range(3)]
     assert (folder / "report.png").is_file()
+    with pytest.raises(ConfigError, match="already holds an evaluation"):
+        run_evaluation(experiment, pipeline_folder)
+
+
+def test_pictures_of_an_unfinished_evaluation_do_not_stay(experiment, pipeline_folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(evaluation, "PoseDetector", Detectors())
+    samples = tmp_path / "runs" / "evaluate" / "samples"
+    samples.mkdir(parents=True)
+    for name in ("000099.png", "step-0000010.png"):
+        (samples / name).write_bytes(b"")
+    run_evaluation(replace(experiment, evaluation=replace(experiment.evaluation, samples=1)), pipeline_folder)
+    assert sorted(path.name for path in samples.iterdir()) == ["000000.png", "step-0000010.png"]
 
 
 def test_other_blending_than_in_training_is_an_error(experiment, pipeline_folder):
@@ -265,5 +277,5 @@ def test_more_samples_than_there_are_is_an_error(experiment, pipeline_folder, mo
 
 
 def test_a_folder_without_a_pipeline_is_named(experiment, tmp_path):
-    with pytest.raises(CheckpointError, match="not a pipeline folder"):
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
         run_evaluation(experiment, tmp_path)

@@ -1,4 +1,4 @@
-"""One reader for each layout of raw data. A new data set is one file here with a ``SOURCE`` and its name in ``NAMES``."""
+"""One reader for each layout of raw data. A new data set is one file with a ``SOURCE``, and its name in ``NAMES``."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from .colours import random_colour
-from .fragments import noise_texture
+from .textures import noise_texture
 
 Painter = Callable[[np.random.Generator, int], np.ndarray]
 

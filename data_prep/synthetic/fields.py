@@ -53,7 +53,7 @@ def body_fields() -> Fields:
         arm=_arm(body).astype(np.float32),
         head=head.astype(np.float32),
         hairline=np.where(head < 0.5, -1, hairline).astype(np.float32),
-        neck=np.linalg.norm(v - (at("neck01") + [0, -0.015, 0]), axis=1).astype(np.float32),
+        neck=np.linalg.norm(v - (at("neck01") - np.array([0, 0.015, 0])), axis=1).astype(np.float32),
         palm=_palm(body).astype(np.float32),
         azimuth=azimuth(v),
         eye_height=float(eye[2]),

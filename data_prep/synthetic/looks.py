@@ -150,7 +150,7 @@ def draw_clothes(rng: np.random.Generator) -> Clothes:
         colours=_shirt_colours(rng),
         trousers=random_colour(rng, (2.0, 0.6), (0.08, 0.6)),
         frequency=rng.uniform(80, 260),
-        stripe=rng.uniform(-0.3, 0.5),
+        stripe=rng.uniform(0.0, 0.5),
         edge=rng.uniform(0.30, 0.5),
     )
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from .body import Body, load_body
 from .fields import Fields, azimuth
-from .fragments import Fragments, noise_texture, sample_texture, unit_rows
+from .fragments import Fragments
 from .geometry import Y, unit
 from .looks import Clothes, Looks
 from .person import Person
+from .textures import noise_texture, sample_texture, unit_rows
 
 _WAIST = 0.19
 """z of the rest mesh where the trousers begin, metres."""
@@ -32,7 +33,7 @@ class Material:
 def paint(person: Person, body: Body, fields: Fields, fragments: Fragments) -> Material:
     """Materials of all fragments; may also replace the normals of the eyeballs."""
     looks, n = person.looks, len(fragments.pixels)
-    shade = 1 + np.float32(0.05) * fragments.grain.sum(1)
+    shade = 1 + np.float32(0.05) * (fragments.grain[:, 0] + fragments.grain[:, 1])
     material = Material(
         albedo=looks.skin * shade[:, None],
         specular=np.full(n, 0.06, np.float32),
@@ -41,7 +42,7 @@ def paint(person: Person, body: Body, fields: Fields, fragments: Fragments) -> M
     )
     part, number = fragments.part, body.part
     _paint_hands(material, fragments, looks, np.flatnonzero((part == number["hand.L"]) | (part == number["hand.R"])))
-    _paint_head(material, fragments, looks, fields, person.seed, np.flatnonzero(part == number["head"]))
+    _paint_head(material, fragments, looks, fields, np.flatnonzero(part == number["head"]))
     _paint_strands(material, fragments, looks, np.flatnonzero(part == number["longhair"]))
     material.albedo[part == number["lash"]] = 0.01
     material.albedo[part == number["mouth_cavity"]] = np.array([0.12, 0.03, 0.03])
@@ -71,9 +72,7 @@ def _paint_hands(material: Material, fragments: Fragments, looks: Looks, i: np.n
     material.specular[i] += 0.25 * nails
 
 
-def _paint_head(
-    material: Material, fragments: Fragments, looks: Looks, fields: Fields, seed: int, i: np.ndarray
-) -> None:
+def _paint_head(material: Material, fragments: Fragments, looks: Looks, fields: Fields, i: np.ndarray) -> None:
     rest, grain, albedo = fragments.rest[i], fragments.grain[i], material.albedo[i]
     lips, lids, ears, face = sample_texture(_face_texture(), fragments.uv[i]).T
     blush = _blush(rest, face, fields.eye_height)
@@ -160,7 +159,7 @@ def _pattern(clothes: Clothes, rest: np.ndarray) -> np.ndarray:
     if clothes.pattern == "dotted":
         return (np.sin(z * f) * np.sin(x * f) > 0.6).astype(np.float32)
     if clothes.pattern == "two-tone":
-        return np.clip((z - clothes.edge) / 0.01, 0, 1).astype(np.float32)
+        return np.clip((clothes.edge - z) / 0.01, 0, 1).astype(np.float32)
     return np.zeros(len(rest), np.float32)
 
 

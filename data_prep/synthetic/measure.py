@@ -61,11 +61,12 @@ def measure(count: int, seed: int, first: int, size: int, supersampling: int) ->
             start = time.process_time()
             rendered = render_person(seed, index, size, supersampling=supersampling)
             seconds = time.process_time() - start
-            results.append(_compare(rendered, annotator.detect(rendered.image).pose, seconds))
+            results.append(compare(rendered, annotator.detect(rendered.image).pose, seconds))
     return results
 
 
-def _compare(rendered: Rendered, found: np.ndarray, seconds: float) -> PictureResult:
+def compare(rendered: Rendered, found: np.ndarray, seconds: float) -> PictureResult:
+    """Judge the (133, 3) keypoints that an annotator ``found`` in a rendered picture."""
     true = rendered.pose
     raised = [side for side, name in rendered.gestures.items() if name]
     scene = rendered.encounter or ("two hands" if len(raised) == 2 else "one hand")

@@ -41,7 +41,11 @@ def posture(rng: np.random.Generator) -> Rotations:
 def arm_length(body: Body, joints: np.ndarray) -> float:
     """Shoulder to elbow to wrist in metres."""
     shoulder, elbow, wrist = (joints[body.bone[f"{n}.L"]] for n in ("upperarm01", "lowerarm01", "wrist"))
-    return float(np.linalg.norm(elbow - shoulder) + np.linalg.norm(wrist - elbow))
+    return _length(elbow - shoulder) + _length(wrist - elbow)
+
+
+def _length(v: np.ndarray) -> float:
+    return float(np.linalg.norm(v))
 
 
 def hand_rotation(body: Body, joints: np.ndarray, side: str, target: HandTarget) -> np.ndarray:
@@ -62,7 +66,7 @@ def arm_rotations(body: Body, joints: np.ndarray, skeleton: Skeleton, side: str,
     letter = SIDE_LETTER[side]
     shoulder, elbow, wrist = (joints[body.bone[f"{n}.{letter}"]] for n in ("upperarm01", "lowerarm01", "wrist"))
     start = skeleton.joints[body.bone[f"upperarm01.{letter}"]]
-    upper, lower = _bend(start, target, np.linalg.norm(elbow - shoulder), np.linalg.norm(wrist - elbow))
+    upper, lower = _bend(start, target, _length(elbow - shoulder), _length(wrist - elbow))
     hinge, rest_hinge = np.cross(upper, lower), np.cross(elbow - shoulder, wrist - elbow)
     upper_turn = frame(upper, hinge) @ frame(elbow - shoulder, rest_hinge).T
     lower_turn = frame(lower, hinge) @ frame(wrist - elbow, rest_hinge).T

@@ -30,10 +30,10 @@ def rasterize(xy, z, faces, two_sided, width, height, face_at, depth_at):  # typ
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
         if abs(area) < 1e-9 or (area >= 0 and not two_sided[t]):
             continue
-        x0 = max(0, int(math.ceil(min(ax, bx, cx) - 0.5)))
-        x1 = min(width - 1, int(math.floor(max(ax, bx, cx) - 0.5)))
-        y0 = max(0, int(math.ceil(min(ay, by, cy) - 0.5)))
-        y1 = min(height - 1, int(math.floor(max(ay, by, cy) - 0.5)))
+        x0 = max(0, math.ceil(min(ax, bx, cx) - 0.5))
+        x1 = min(width - 1, math.floor(max(ax, bx, cx) - 0.5))
+        y0 = max(0, math.ceil(min(ay, by, cy) - 0.5))
+        y1 = min(height - 1, math.floor(max(ay, by, cy) - 0.5))
         inverse = 1 / area
         za, zb, zc = z[i], z[j], z[k]
         for row in range(y0, y1 + 1):
@@ -84,7 +84,7 @@ def interpolate(pixels, hit_face, res, focal, in_camera, faces, attributes, uv, 
 
 @_compiled
 def soft_shadow(points, normals, light, axis_u, axis_v, origin, scale, depth_at, taps, softness, out):  # type: ignore[no-untyped-def]
-    """Share of light (0..1) that reaches each of (N, 3) ``points``: four jittered taps into an orthographic depth map."""
+    """Share of light (0..1) that reaches (N, 3) ``points``: four jittered taps into an orthographic depth map."""
     res = depth_at.shape[0]
     for n in range(points.shape[0]):
         cosine = normals[n, 0] * light[0] + normals[n, 1] * light[1] + normals[n, 2] * light[2]

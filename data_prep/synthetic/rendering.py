@@ -16,9 +16,10 @@ from .fields import body_fields
 from .fragments import Fragments, trace
 from .geometry import SIDE_LETTER
 from .labels import exact_pose
-from .lighting import build_scene, draw_lights, shade
+from .lighting import draw_lights, shade
 from .materials import paint
 from .person import Person, sample_person
+from .scene import build_scene
 
 
 @dataclass
@@ -97,8 +98,8 @@ def _hand_mask(fragments: Fragments, body: Body, size: int) -> np.ndarray:
 
 def _expose(linear: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(H, W, 3) uint8: tone curve, sometimes a slight blur, sensor noise."""
-    image = linear / (1 + np.float32(0.12) * linear)
-    image = np.power(np.clip(image, 0, 1), np.float32(1 / 2.2))
+    image: np.ndarray = linear / (1 + np.float32(0.12) * linear)
+    image = np.clip(image, 0, 1) ** np.float32(1 / 2.2)
     if rng.random() < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.7) * len(image) / 512)
     image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(0.003, 0.014))
@@ -115,5 +116,5 @@ def _attributes(person: Person, background: np.ndarray) -> dict[str, str]:
         "expression": "smiling" if person.expression[0] > 0.35 else "neutral",
         "top": clothes.top,
         "sleeve": clothes.sleeve,
-        "background": colour_word(np.median(background.reshape(-1, 3), 0)),
+        "background": colour_word(np.median(background[::8, ::8].reshape(-1, 3), 0)),
     }

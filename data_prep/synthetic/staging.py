@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from h2d.errors import ConfigError
+
 from .body import Body, Skeleton
 from .geometry import OUTWARD, SIDE_LETTER, SIDES, X, Y, Z, random_stream, rotation, unit
 from .gestures import GESTURES, Gesture
@@ -65,6 +67,8 @@ class Plan:
 
 def plan_picture(seed: int, index: int, gesture: str | None = None) -> Plan:
     """Draw a plan; over every run of ``len(GESTURES)`` consecutive indices each gesture leads once."""
+    if gesture is not None and gesture not in GESTURES:
+        raise ConfigError(f"unknown gesture {gesture!r}", f"one of {', '.join(GESTURES)}")
     rng = random_stream(seed, "plan", index)
     gesture = gesture or leading_gesture(seed, index)
     scene = _draw_scene(gesture, rng)

@@ -1,1 +1,1 @@
-"""What labels pictures: poses (MediaPipe), hand masks (SAM or a fallback without weights), captions (LLaVA, template)."""
+"""What labels pictures: poses (MediaPipe), hand masks (SAM, or a fallback without weights), captions (LLaVA)."""

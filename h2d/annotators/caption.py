@@ -33,11 +33,12 @@ class TemplateCaptioner:
             hands: the visible hands, a subset of ``right`` and ``left``.
         """
         looks = dict(attributes.get("attributes") or {})
-        parts = [_person(looks), _clothes(looks), looks.get("expression") if looks.get("expression") != "neutral" else ""]
+        expression = looks.get("expression", "neutral")
+        parts = [_person(looks), _clothes(looks), expression if expression != "neutral" else ""]
         parts += [_gestures(attributes, hands, looks.get("sex"))]
         parts += [f"{looks['background']} background" if looks.get("background") else ""]
-        text = ", ".join(part for part in parts if part)
-        return text if looks else f"a photo of {text}"
+        parts = [part for part in parts if part]
+        return ", ".join(parts) if looks else "a photo of " + " ".join(parts)
 
 
 class LlavaCaptioner:
@@ -62,7 +63,7 @@ class LlavaCaptioner:
         local = Path(model).is_dir()
         try:
             self._processor = AutoProcessor.from_pretrained(model, local_files_only=local)
-            self._model = LlavaForConditionalGeneration.from_pretrained(
+            self._model: Any = LlavaForConditionalGeneration.from_pretrained(
                 model, dtype=dtype, local_files_only=local, use_safetensors=True
             )
         except (OSError, ValueError) as error:
@@ -132,7 +133,7 @@ def _gestures(attributes: Mapping[str, Any], hands: Sequence[str], sex: str | No
         return "showing " + _and([f"the {_words(gesture)} gesture with {whose} {side} hand" for side, gesture in shown])
     if attributes.get("gesture"):
         return f"showing the {_words(attributes['gesture'])} gesture"
-    return f"{whose} {hands[0]} hand visible" if len(hands) == 1 else "both hands visible"
+    return f"showing {whose} {hands[0]} hand" if len(hands) == 1 else "showing both hands"
 
 
 def _words(gesture: str) -> str:

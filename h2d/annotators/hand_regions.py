@@ -39,7 +39,7 @@ def hand_length(points: np.ndarray) -> float:
     return float(max(*lengths, 1.0))
 
 
-def hand_regions(points: np.ndarray, shape: tuple[int, int]) -> Regions:
+def hand_regions(points: np.ndarray, shape: tuple[int, ...]) -> Regions:
     """Regions of a hand in an image of ``shape`` (H, W), from keypoints ``(21, 2)`` in its pixels."""
     length = hand_length(points)
     radius = FINGER_RADIUS * length
@@ -52,7 +52,7 @@ def hand_regions(points: np.ndarray, shape: tuple[int, int]) -> Regions:
     return Regions(_capsules(points, shape, 0), sure, likely | sure, possible | likely | sure)
 
 
-def distance_to_bones(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def distance_to_bones(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """float32 ``(H, W)``: pixels to the nearest bone or palm of a hand ``(21, 2)``."""
     import cv2
 
@@ -63,7 +63,7 @@ def distance_to_bones(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return cv2.distanceTransform(lines, cv2.DIST_L2, 5)
 
 
-def _capsules(points: np.ndarray, shape: tuple[int, int], radius: float) -> np.ndarray:
+def _capsules(points: np.ndarray, shape: tuple[int, ...], radius: float) -> np.ndarray:
     import cv2
 
     canvas = np.zeros(shape, np.uint8)
@@ -72,7 +72,7 @@ def _capsules(points: np.ndarray, shape: tuple[int, int], radius: float) -> np.n
     return canvas > 0
 
 
-def _polygon(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _polygon(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     import cv2
 
     canvas = np.zeros(shape, np.uint8)
@@ -89,7 +89,7 @@ def _grown(mask: np.ndarray, radius: float) -> np.ndarray:
     return change(mask.astype(np.uint8), kernel) > 0
 
 
-def _before_wrist(points: np.ndarray, shape: tuple[int, int], overhang: float) -> np.ndarray:
+def _before_wrist(points: np.ndarray, shape: tuple[int, ...], overhang: float) -> np.ndarray:
     """Pixels on the finger side of the line through the wrist, moved back by ``overhang``."""
     axis = points[[5, 9, 13, 17]].mean(axis=0) - points[0]
     axis /= max(float(np.linalg.norm(axis)), 1e-6)

@@ -1,7 +1,7 @@
 """Whole-body keypoints of a photograph with MediaPipe Holistic (Section IV-A). The only place that finds poses.
 
-Every image stands for itself (``static_image_mode``), so a result never depends on the images before it. Holistic
-reports one person. Left and right are the person's own.
+Every image stands for itself: a result never depends on the images before it. Holistic reports one person. Left and
+right are the person's own.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from h2d.skeleton import (
 
 SAME_HAND = 0.15
 """Two hands whose joints lie closer than this share of the hand's size are one physical hand found twice."""
+_NOBODY = np.zeros((64, 64, 3), np.uint8)
+"""Even in static mode the graph looks for a hand where the image before had one, which moves joints by some pixels when
+two images have their hands in one place. An image without hands makes it forget."""
 RECYCLE_AFTER = 500
 """Images after which the graph is built anew, so that what it holds on to stays bounded."""
 
@@ -101,7 +104,33 @@ class HolisticPose:
                 results = self._graph.process(image)
         else:
             results = self._graph.process(image)
+        if results.left_hand_landmarks is not None or results.right_hand_landmarks is not None:
+            self._graph.process(_NOBODY)
         return _result(results, image.shape, self.visibility)
+
+
+class FaceCounter:
+    """Counts faces, because Holistic reports one person however many there are. Built when first used."""
+
+    def __init__(self, confidence: float = 0.5) -> None:
+        self.confidence = confidence
+        self._graph: Any = None
+
+    def count(self, image: np.ndarray) -> int:
+        """Faces in a uint8 ``(H, W, 3)`` photograph, up to about five metres away."""
+        if self._graph is not None:
+            return len(self._graph.process(image).detections or ())
+        with quiet_stderr():
+            from mediapipe.python.solutions.face_detection import FaceDetection
+
+            self._graph = FaceDetection(model_selection=1, min_detection_confidence=self.confidence)
+            return len(self._graph.process(image).detections or ())
+
+    def close(self) -> None:
+        """Free the graph; the next ``count`` builds another."""
+        if self._graph is not None:
+            self._graph.close()
+        self._graph = None
 
 
 @contextmanager
@@ -121,8 +150,8 @@ def quiet_stderr() -> Iterator[None]:
 def _new_graph() -> Any:
     from mediapipe.python.solutions.holistic import Holistic
 
-    # Complexity 1 is the model inside the wheel; 0 and 2 would be downloaded. Not smoothing keeps images independent.
-    return Holistic(static_image_mode=True, model_complexity=1, smooth_landmarks=False)
+    # Complexity 1 is the model inside the wheel; 0 and 2 would be downloaded.
+    return Holistic(static_image_mode=True, model_complexity=1)
 
 
 def _result(results: Any, shape: tuple[int, ...], visibility: float) -> PoseResult:
@@ -130,10 +159,11 @@ def _result(results: Any, shape: tuple[int, ...], visibility: float) -> PoseResu
     if results.pose_landmarks is None:
         return PoseResult(pose, 0.0, frozenset())
     body, seen = _points(results.pose_landmarks, shape)
-    pose[BODY] = _visible(body[list(MEDIAPIPE_BODY)], seen[list(MEDIAPIPE_BODY)] >= visibility, shape)
+    parts = list(MEDIAPIPE_BODY)
+    pose[BODY] = _visible(body[parts], seen[parts] >= visibility, shape)
     for place, landmark in zip(range(FEET.start, FEET.stop), MEDIAPIPE_FEET, strict=True):
         if landmark is not None:
-            pose[place] = _visible(body[landmark][None], seen[landmark][None] >= visibility, shape)[0]
+            pose[place] = _visible(body[[landmark]], seen[[landmark]] >= visibility, shape)[0]
     if results.face_landmarks is not None:
         mesh, _ = _points(results.face_landmarks, shape)
         pose[FACE] = _visible(mesh[list(MESH468_TO_FACE68)], True, shape)
@@ -143,7 +173,7 @@ def _result(results: Any, shape: tuple[int, ...], visibility: float) -> PoseResu
             pose[part] = _visible(_points(landmarks, shape)[0], True, shape)
     _drop_the_same_hand(pose)
     labelled = pose[BODY, 2] > 0
-    score = float(seen[list(MEDIAPIPE_BODY)][labelled].mean()) if labelled.any() else 0.0
+    score = float(seen[parts][labelled].mean()) if labelled.any() else 0.0
     return PoseResult(pose, score, found_parts(pose))
 
 
@@ -156,14 +186,15 @@ def found_parts(pose: np.ndarray) -> frozenset[str]:
 def _points(landmarks: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Pixel coordinates ``(N, 2)`` and visibility ``(N,)`` of a landmark list."""
     rows = np.array([(point.x, point.y, point.visibility) for point in landmarks.landmark], np.float32)
-    return rows[:, :2] * np.float32([shape[1], shape[0]]), rows[:, 2]
+    return rows[:, :2] * np.array([shape[1], shape[0]], np.float32), rows[:, 2]
 
 
 def _visible(points: np.ndarray, trusted: np.ndarray | bool, shape: tuple[int, ...]) -> np.ndarray:
     """``(N, 3)`` rows with v = 2 for trusted points inside the frame; the others are all zero."""
-    inside = (points >= 0).all(axis=1) & (points < np.float32([shape[1], shape[0]])).all(axis=1)
+    inside = (points >= 0).all(axis=1) & (points < np.array([shape[1], shape[0]], np.float32)).all(axis=1)
     rows = np.concatenate([points, np.full((len(points), 1), 2, np.float32)], axis=1)
-    return np.where((inside & trusted)[:, None], rows, np.float32(0))
+    keep = np.asarray(inside & trusted)
+    return np.where(keep[:, None], rows, np.float32(0))
 
 
 def _drop_the_same_hand(pose: np.ndarray) -> None:

@@ -1,65 +1,36 @@
-"""Hand masks from an image and its keypoints: SAM (Section IV-A), or a fallback that needs no weights.
+"""Hand masks from an image and its keypoints: SAM as in Section IV-A, or a fallback that needs no weights.
 
-Both see a crop around one hand, 2.5 times its box: SAM's masks have cells of 1/256 of what it is shown, which on a whole
-photograph are the checkerboard edges of Fig. 3. Both end with the paper's dilation, one iteration of 5 x 5.
+Both look at a crop around one hand: SAM's masks have cells of 1/256 of what it is shown, which on a whole photograph
+are the checkerboard edges of Fig. 3. Both end with the paper's dilation of 5 x 5.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from h2d.annotators.hand_regions import distance_to_bones, hand_regions
+from h2d.annotators.grabcut import cut_hand
+from h2d.annotators.hand_masks import Segmentation, hands_of, join, judge, mend, window
+from h2d.annotators.hand_regions import hand_length
 from h2d.annotators.pose import quiet_stderr
-from h2d.errors import DataError
-from h2d.skeleton import FINGERS, HAND_LABELS, HAND_SLICES
+from h2d.errors import DataError, SetupError
+from h2d.skeleton import BODY_NAMES
 
-CROP_SCALE = 2.5
-DILATION = np.ones((5, 5), np.uint8)
-MIN_INSIDE = 0.8
-"""Share of a hand's keypoints that must lie in its mask."""
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """Masks of one image.
-
-    Args:
-        hands: uint8 ``(H, W)``: 0 background, 1 right hand, 2 left hand.
-        person: uint8 ``(H, W)``, 255 on the person, or None.
-        scores: for each hand ``inside`` (share of its keypoints in its mask), ``area`` (mask over keypoint box) and,
-            from SAM, ``iou`` (its own estimate).
-    """
-
-    hands: np.ndarray
-    person: np.ndarray | None
-    scores: dict[str, dict[str, float]]
+SAM_CROP = 2.5
+"""Side of SAM's crop over the longer side of the hand's keypoint box."""
+SAM_MIN_IOU = 0.7
+SAM_MODELS = ("vit_h", "vit_l", "vit_b")
 
 
 class Segmenter(Protocol):
-    """What finds the hands."""
+    """What finds the hands. ``made_by`` is its name in a sample's metadata."""
 
     made_by: str
 
     def segment(self, image: np.ndarray, pose: np.ndarray) -> Segmentation:
         """Masks of every hand of ``pose`` (133, 3) in uint8 ``image`` (H, W, 3); DataError if one is not credible."""
-
-
-class GrabCutSegmenter:
-    """Hands without downloaded weights: MediaPipe says what is person, keypoints what is hand, colours where it ends."""
-
-    made_by = "grabcut-1"
-
-    def __init__(self) -> None:
-        self._person = PersonSegmenter()
-
-    def segment(self, image: np.ndarray, pose: np.ndarray) -> Segmentation:
-        """See ``Segmenter``."""
-        person = self._person.probability(image)
-        masks = {side: _grabcut(image, points, person) for side, points in hands_of(pose).items()}
-        return finish(masks, pose, (person > 0.5).astype(np.uint8) * 255)
 
 
 class PersonSegmenter:
@@ -79,114 +50,137 @@ class PersonSegmenter:
             return self._graph.process(image).segmentation_mask
 
 
-def hands_of(pose: np.ndarray) -> dict[str, np.ndarray]:
-    """The 21 points ``(21, 2)`` of every hand that has a labelled keypoint, unlabelled ones moved to a neighbour."""
-    hands = {}
-    for side, part in HAND_SLICES.items():
-        points, labelled = pose[part, :2].astype(np.float64), pose[part, 2] > 0
-        if labelled.any():
-            for chain in FINGERS:
-                for before, here in zip(chain[:-1], chain[1:], strict=True):
-                    if not labelled[here]:
-                        points[here] = points[before] if labelled[before] else points[labelled].mean(axis=0)
-            if not labelled[0]:
-                points[0] = points[labelled].mean(axis=0)
-            hands[side] = points
-    return hands
+class GrabCutSegmenter:
+    """Hands without downloaded weights, see ``h2d.annotators.grabcut``."""
+
+    made_by = "grabcut-1"
+
+    def __init__(self) -> None:
+        self._person = PersonSegmenter()
+
+    def segment(self, image: np.ndarray, pose: np.ndarray) -> Segmentation:
+        """See ``Segmenter``."""
+        person = self._person.probability(image)
+        masks = {side: mend(cut_hand(image, points, person), points) for side, points in hands_of(pose).items()}
+        hands = join(masks, pose)
+        return Segmentation(hands, _as_mask(person), judge(hands, pose))
 
 
-def finish(masks: dict[str, np.ndarray], pose: np.ndarray, person: np.ndarray | None) -> Segmentation:
-    """Clean, dilate (5 x 5, Section IV-A), judge and join the boolean masks ``(H, W)`` of the hands.
+class SamSegmenter:
+    """Segment Anything, asked with the keypoints of each hand.
 
-    Raises:
-        DataError: a mask is empty or misses too many of its hand's keypoints.
-    """
-    hands = hands_of(pose)
-    cleaned = {side: dilate_5x5(_with_keypoints(mask, hands[side])) for side, mask in masks.items()}
-    joined = _join(cleaned, hands)
-    return Segmentation(joined, person, judge(joined, pose))
-
-
-def judge(labels: np.ndarray, pose: np.ndarray) -> dict[str, dict[str, float]]:
-    """Scores of the masks of a label image ``(H, W)`` against the keypoints of its hands.
+    Args:
+        checkpoint: an official file such as ``sam_vit_h_4b8939.pth``; read as tensors only.
+        model: ``vit_h``, ``vit_l``, ``vit_b``, or ``auto`` to tell from the file's name.
+        device: ``auto`` takes CUDA when there is one.
 
     Raises:
-        DataError: a hand's mask misses too many of its keypoints, or a hand has no mask.
+        SetupError: the checkpoint is missing, damaged or of another architecture.
     """
-    scores = {}
-    for side in hands_of(pose):
-        scores[side] = _scores(labels, HAND_LABELS[side], pose[HAND_SLICES[side]])
-        if scores[side]["inside"] < MIN_INSIDE:
-            raise DataError(f"hand mask misses keypoints: {side} hand, {scores[side]['inside']:.2f} inside")
-    return scores
+
+    def __init__(self, checkpoint: Path, model: str = "auto", device: str = "auto") -> None:
+        import torch
+        from segment_anything import SamPredictor
+
+        self.model = sam_model(checkpoint) if model == "auto" else model
+        sam = _load_sam(checkpoint, self.model)
+        sam.to(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.made_by = f"sam-{self.model}"
+        self._predictor = SamPredictor(sam.eval())
+        self._person = PersonSegmenter()
+
+    def segment(self, image: np.ndarray, pose: np.ndarray) -> Segmentation:
+        """See ``Segmenter``."""
+        hands = hands_of(pose)
+        masks, estimates = {}, {}
+        for side, points in hands.items():
+            mask, estimates[side] = self._segment_hand(image, points, negatives(side, pose, hands))
+            masks[side] = mend(mask, points)
+        joined = join(masks, pose)
+        scores = {side: score | {"iou": estimates[side]} for side, score in judge(joined, pose).items()}
+        unsure = [f"{side} hand, {score['iou']:.2f}" for side, score in scores.items() if score["iou"] < SAM_MIN_IOU]
+        if unsure:
+            raise DataError(f"SAM is not sure of its mask: {', '.join(unsure)}")
+        return Segmentation(joined, _as_mask(self._person.probability(image)), scores)
+
+    def _segment_hand(self, image: np.ndarray, points: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, float]:
+        """Boolean ``(H, W)`` and SAM's estimate of its IoU, from points on the hand and points beside it."""
+        place = window(points, image.shape[:2], SAM_CROP)
+        corner = np.array([place[1].start, place[0].start])
+        crop = np.ascontiguousarray(image[place])
+        inside, outside = points - corner, outside - corner
+        outside = outside[(outside >= 0).all(axis=1) & (outside < crop.shape[1::-1]).all(axis=1)]
+        self._predictor.set_image(crop)
+        masks, estimates, _ = self._predictor.predict(
+            point_coords=np.concatenate([inside, outside]),
+            point_labels=np.r_[np.ones(len(inside), int), np.zeros(len(outside), int)],
+            box=_box(inside, crop.shape[:2]),
+            multimask_output=False,
+        )
+        mask = np.zeros(image.shape[:2], bool)
+        mask[place] = masks[0]
+        return mask, float(estimates[0])
 
 
-def dilate_5x5(mask: np.ndarray) -> np.ndarray:
-    """One dilation of a boolean mask with a 5 x 5 square."""
-    import cv2
+def sam_model(checkpoint: Path) -> str:
+    """Architecture named in a checkpoint's file name.
 
-    return cv2.dilate(mask.astype(np.uint8), DILATION) > 0
-
-
-def _grabcut(image: np.ndarray, points: np.ndarray, person: np.ndarray) -> np.ndarray:
-    """Boolean mask ``(H, W)`` of one hand: colours decide between what the keypoints allow and what they demand."""
-    import cv2
-
-    window = _window(points, image.shape[:2], CROP_SCALE)
-    crop = image[window]
-    regions = hand_regions(points - (window[1].start, window[0].start), crop.shape[:2])
-    labels = np.full(crop.shape[:2], cv2.GC_BGD, np.uint8)
-    labels[regions.possible & (person[window] > 0.1)] = cv2.GC_PR_BGD
-    labels[regions.likely & (person[window] > 0.1)] = cv2.GC_PR_FGD
-    labels[regions.sure] = cv2.GC_FGD
-    mask = np.zeros(image.shape[:2], bool)
-    cv2.setRNGSeed(0)
-    cv2.grabCut(crop, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
-    found = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    mask[window] = (cv2.erode(found, DILATION) > 0) | regions.bones  # the dilation that follows then only mends it
-    return mask
+    Raises:
+        SetupError: it names none.
+    """
+    for model in SAM_MODELS:
+        if model in checkpoint.name:
+            return model
+    raise SetupError(f"cannot tell SAM's architecture from the name of {checkpoint}", "add sam_model=vit_h|vit_l|vit_b")
 
 
-def _window(points: np.ndarray, shape: tuple[int, int], scale: float) -> tuple[slice, slice]:
-    """Rows and columns of a square around a hand, ``scale`` times its longer side, clipped at the frame."""
-    centre, half = (points.min(axis=0) + points.max(axis=0)) / 2, scale / 2 * max(np.ptp(points, axis=0).max(), 8)
-    low = np.floor(np.maximum(centre - half, 0)).astype(int)
-    high = np.ceil(np.minimum(centre + half, shape[::-1])).astype(int)
-    return slice(low[1], high[1]), slice(low[0], high[0])
+def negatives(side: str, pose: np.ndarray, hands: dict[str, np.ndarray]) -> np.ndarray:
+    """Points ``(N, 2)`` that are not on a hand: joints of the other hand away from it, and one on its own forearm.
+
+    Where two hands overlap no point of the other is used, because it may well lie on this one.
+    """
+    points = hands[side]
+    length = hand_length(points)
+    candidates = [_forearm_point(side, pose, points, length)]
+    other = hands.get("left" if side == "right" else "right")
+    if other is not None:
+        gaps = np.linalg.norm(other[:, None] - points[None], axis=2).min(axis=1)
+        low, high = points.min(axis=0), points.max(axis=0)
+        overlapping = ((other >= low) & (other <= high)).all(axis=1)
+        candidates += list(other[(gaps > 0.15 * length) & ~overlapping])
+    return np.array(candidates)
 
 
-def _with_keypoints(mask: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The connected parts of a mask that hold at least one keypoint."""
-    import cv2
-
-    _, parts = cv2.connectedComponents(mask.astype(np.uint8))
-    held = np.unique(parts[_places(points, mask.shape)])
-    return np.isin(parts, held[held > 0])
-
-
-def _scores(labels: np.ndarray, label: int, hand: np.ndarray) -> dict[str, float]:
-    """Keypoints count as inside any hand: where two hands overlap, one hides points of the other."""
-    points = hand[hand[:, 2] > 0, :2]
-    box = np.prod(np.maximum(np.ptp(points, axis=0), 1))
-    inside = labels[_places(points, labels.shape)] > 0
-    return {"inside": float(inside.mean()), "area": float((labels == label).sum() / box)}
+def _forearm_point(side: str, pose: np.ndarray, points: np.ndarray, length: float) -> np.ndarray:
+    """A point on the forearm: 40 % of the way to the elbow, or straight on behind the wrist when that is not seen."""
+    elbow = pose[BODY_NAMES.index(f"{side}_elbow")]
+    if elbow[2] > 0 and np.linalg.norm(elbow[:2] - points[0]) > length:
+        return points[0] + 0.4 * (elbow[:2] - points[0])
+    axis = points[0] - points[[5, 9, 13, 17]].mean(axis=0)
+    return points[0] + 0.8 * length * axis / max(float(np.linalg.norm(axis)), 1e-6)
 
 
-def _join(masks: dict[str, np.ndarray], hands: dict[str, np.ndarray]) -> np.ndarray:
-    """One label image; where both hands claim a pixel, the one with the nearer bone gets it."""
-    shape = next(iter(masks.values())).shape
-    joined = np.zeros(shape, np.uint8)
-    for side, mask in masks.items():
-        joined[mask] = HAND_LABELS[side]
-    if len(masks) == 2:
-        both = masks["right"] & masks["left"]
-        if both.any():
-            right, left = (distance_to_bones(hands[side], shape) for side in ("right", "left"))
-            joined[both] = np.where(right <= left, HAND_LABELS["right"], HAND_LABELS["left"])[both]
-    return joined
+def _box(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """x0, y0, x1, y1 around the points with a margin of 15 %, within the crop."""
+    margin = 0.15 * np.ptp(points, axis=0).max()
+    low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
+    return np.r_[np.maximum(low, 0), np.minimum(high, (shape[1] - 1, shape[0] - 1))]
 
 
-def _places(points: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the pixels that hold the points, clipped at the frame."""
-    x, y = np.clip(np.floor(points).astype(int), 0, (shape[1] - 1, shape[0] - 1)).T
-    return y, x
+def _load_sam(checkpoint: Path, model: str) -> Any:
+    import torch
+    from segment_anything import sam_model_registry
+
+    if not checkpoint.is_file():
+        raise SetupError(f"sam_checkpoint={checkpoint} does not exist", "masks=grabcut needs no weights")
+    sam = sam_model_registry[model]()
+    try:
+        sam.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SetupError(f"{checkpoint} is not a checkpoint of SAM {model}: {reason}", "check sam_model=") from error
+    return sam
+
+
+def _as_mask(probability: np.ndarray) -> np.ndarray:
+    return np.where(probability > 0.5, 255, 0).astype(np.uint8)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from h2d.data.schema import Sample, decode_sample
 from h2d.data.shards import MANIFEST, ShardInfo, iter_shard, read_manifest
 from h2d.errors import DataError
@@ -80,8 +82,10 @@ def check_sample(sample: Sample, split: str) -> list[str]:
 
 def _check_hands(sample: Sample) -> list[str]:
     problems = []
+    height, width = sample.hands.shape
     for side, part in HAND_SLICES.items():
-        points = sample.pose[part][sample.pose[part, 2] > 0].astype(int)
+        points = sample.pose[part][sample.pose[part, 2] > 0]
+        points = np.clip(points[:, :2].astype(int), 0, (width - 1, height - 1))
         masked = bool((sample.hands == HAND_LABELS[side]).any())
         if len(points) == 0 and masked:
             problems.append(f"a mask of the {side} hand, but no keypoints")

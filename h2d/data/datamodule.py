@@ -16,7 +16,7 @@ from h2d.data.augment import Augment
 from h2d.data.samples import hand_example, outpaint_example
 from h2d.data.schema import Sample
 from h2d.data.shards import read_manifest
-from h2d.data.stream import ResumableLoader, ShardSequence, ShardStream, Transform
+from h2d.data.stream import ResumableLoader, ShardLoader, ShardSequence, ShardStream, Transform
 from h2d.experiment import Experiment
 
 HAND_CAPTION = "a close-up of a hand, "
@@ -71,7 +71,7 @@ class ShardDataModule(L.LightningDataModule):
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
         )
-        return DataLoader(sequence, batch_size=sequence.batch_size, **self._options())
+        return ShardLoader(sequence, batch_size=sequence.batch_size, **self._options())
 
     def _consumed(self) -> int:
         """Batches that each rank has trained on."""

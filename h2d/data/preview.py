@@ -49,13 +49,13 @@ def tile(sample: Sample) -> np.ndarray:
     """One sample as uint8 ``(TILE + CAPTION, TILE, 3)``."""
     height, width = sample.image.shape[:2]
     scale = TILE / max(height, width)
-    pose = sample.pose * np.float32([scale, scale, 1])
+    pose = sample.pose * np.array([scale, scale, 1], np.float32)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = np.array(Image.fromarray(sample.image).resize(size, Image.Resampling.BOX))
     hands = np.array(Image.fromarray(sample.hands).resize(size, Image.Resampling.NEAREST))
     canvas = Image.new("RGB", (TILE, TILE + CAPTION), "white")
     canvas.paste(Image.fromarray(overlay(image, pose, hands)), ((TILE - size[0]) // 2, (TILE - size[1]) // 2))
-    _write(canvas, [sample.key[-40:], *_wrap(sample.caption, 42)[:2]])
+    _write(canvas, [sample.key.rpartition("/")[2][:40], *_wrap(sample.caption, 42)[:2]])
     return np.array(canvas)
 
 

@@ -134,6 +134,9 @@ def _parse(path: Path) -> Manifest:
         if content["schema"] != SCHEMA_VERSION:
             raise DataError(f"{path} is of schema {content['schema']}, this h2d reads {SCHEMA_VERSION}", _HOW)
         shards = tuple(ShardInfo(**row) for row in content["shards"])
+        for shard in shards:
+            if Path(shard.name).name != shard.name or shard.split not in SPLITS:
+                raise DataError(f"{path}: {shard.name!r} is not the name of a shard of {', '.join(SPLITS)}")
         names = ("sources", "settings", "rejected", "h2d_version", "commit")
         return Manifest(shards, **{name: content[name] for name in names})
     except (ValueError, KeyError, TypeError) as error:

@@ -10,8 +10,8 @@ from PIL import Image
 from h2d.data.schema import Sample, hand_boxes
 from h2d.skeleton import HAND_LABELS
 
-HAND_ROOM = 0.1
-"""Room kept around the hands, and above the head, as a share of the shorter image side."""
+HAND_ROOM, HEAD_ROOM = 0.1, 0.15
+"""Room kept around the hands, and above the highest keypoint for the head, as shares of the shorter image side."""
 
 
 def square_sample(sample: Sample, size: int) -> Sample:
@@ -41,26 +41,27 @@ def square_sample(sample: Sample, size: int) -> Sample:
 
 def _window(sample: Sample, width: int, height: int) -> tuple[int, int, int]:
     """Left, top and side of the square, in whole pixels; only a square larger than the image leaves it."""
+    short = min(width, height)
     hands = _extent(np.argwhere(np.isin(sample.hands, list(HAND_LABELS.values())))[:, ::-1])
     person = _extent(sample.pose[sample.pose[:, 2] > 0, :2])
-    person = person if person is not None else hands
     if person is None:
-        person = np.array([[0, 0], [width, height]], float)
-    hands = hands if hands is not None else person.mean(axis=0, keepdims=True).repeat(2, axis=0)
-    room = HAND_ROOM * min(width, height)
-    frame = np.array([width, height], float)
-    side = min(max(width, height), max(min(width, height), int(np.ceil(np.ptp(hands, axis=0).max() + 2))))
-    corner = [_place(hands[:, axis], person[:, axis], side, frame[axis], room, head_first=axis == 1) for axis in (0, 1)]
-    return corner[0], corner[1], side
+        person = np.array([[0, 0], [width, height]], float) if hands is None else hands
+    if hands is None:
+        hands = person.mean(axis=0, keepdims=True).repeat(2, axis=0)
+    person[0, 1] = max(0.0, person[0, 1] - HEAD_ROOM * short)
+    side = int(np.clip(np.ceil(np.ptp(hands, axis=0).max() + 2), short, max(width, height)))
+    x = _place(hands[:, 0], person[:, 0], side, width, HAND_ROOM * short)
+    y = _place(hands[:, 1], person[:, 1], side, height, HAND_ROOM * short, head_first=True)
+    return x, y, side
 
 
-def _place(hands: np.ndarray, person: np.ndarray, side: int, length: float, room: float, *, head_first: bool) -> int:
+def _place(
+    hands: np.ndarray, person: np.ndarray, side: int, length: int, room: float, *, head_first: bool = False
+) -> int:
     """Where the window starts along one axis."""
     if side >= length:
-        return int((length - side) // 2)
-    start = person.mean() - side / 2
-    if head_first and np.ptp(person) + room > side:
-        start = person[0] - room
+        return (length - side) // 2
+    start = person[0] if head_first and np.ptp(person) > side else person.mean() - side / 2
     spare = min(room, (side - np.ptp(hands)) / 2)
     start = np.clip(start, hands[1] + spare - side, hands[0] - spare)
     return int(np.clip(round(float(start)), 0, length - side))

@@ -199,7 +199,17 @@ class ShardSequence(_Shards):
                 yield self.transform(decode_sample(raw), None)
 
 
-class ResumableLoader(DataLoader):
+class ShardLoader(DataLoader):
+    """A loader whose errors read the same whether a worker or this process met them."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except DataError as error:
+            raise _as_raised(error) from error
+
+
+class ResumableLoader(ShardLoader):
     """A loader of a :class:`ShardStream` that asks, each time it is iterated, how many batches are already consumed."""
 
     def __init__(self, stream: ShardStream, position: Callable[[], int], **options: Any) -> None:
@@ -209,3 +219,11 @@ class ResumableLoader(DataLoader):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self._stream.start_batch = self._position()
         return super().__iter__()
+
+
+def _as_raised(error: DataError) -> DataError:
+    """What a worker raised: torch puts the worker's whole traceback in place of the message and drops the hint."""
+    lines = error.message.strip().splitlines()
+    if len(lines) == 1:
+        return error
+    return DataError(lines[-1].partition(": ")[2], "`h2d data check` on the folder tells all")

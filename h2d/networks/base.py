@@ -17,6 +17,7 @@ from h2d.errors import CheckpointError, SetupError
 from h2d.networks.frozen import FrozenParts
 
 FETCH_HINT = "on a machine with internet: `h2d doctor --fetch`"
+LOCAL_HINT = "the folder needs config.json and weights in *.safetensors; other formats are not read"
 TINY_BASE = Path(__file__).parents[1] / "assets" / "tiny-base"
 """The small pre-trained base that is shipped with the package."""
 
@@ -65,7 +66,7 @@ def load_part(kind: type[Part], source: str, subfolder: str | None = None, dtype
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         reason = _first_line(error)
         if local:
-            raise CheckpointError(f"cannot load {kind.__name__} from {where}: {reason}") from error
+            raise CheckpointError(f"cannot load {kind.__name__} from {where}: {reason}", LOCAL_HINT) from error
         raise SetupError(f"cannot fetch {where}: {reason}", FETCH_HINT) from error
     check_weights(part, where, missing=[*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])])
     return part

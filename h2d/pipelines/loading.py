@@ -12,6 +12,7 @@ from transformers import CLIPTextModel
 from h2d.errors import CheckpointError, SetupError
 from h2d.networks.base import load_part, load_tokenizer
 from h2d.networks.hand_unet import HandUNet
+from h2d.pipelines.checksums import verify_checksums
 from h2d.pipelines.two_stage import TwoStagePipeline
 
 NETWORKS = {
@@ -26,13 +27,14 @@ EXPORT_HINT = "write one with `h2d export --hand CKPT --outpaint CKPT --out DIR`
 
 
 def load_pipeline(path: Path | str, dtype: torch.dtype = torch.float32) -> TwoStagePipeline:
-    """Load a folder that ``save_pretrained`` or ``h2d export`` wrote, with every weight present and finite.
+    """Load a folder that ``save_pretrained`` or ``h2d export`` wrote: every weight present, finite and as it was saved.
 
     Raises:
         CheckpointError: naming the folder, or the component in it, and what is wrong with it.
     """
     folder = Path(path)
     _check_kind(folder)
+    verify_checksums(folder)
     networks = {name: load_part(kind, str(folder), name, dtype) for name, kind in NETWORKS.items()}
     try:
         tokenizer = load_tokenizer(str(folder))

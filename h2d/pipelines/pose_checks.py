@@ -46,7 +46,7 @@ def _hand_warnings(pose: np.ndarray, hand: str, size: int, factor: int) -> list[
     x0, y0, x1, y1 = hand_extent(pose, (hand,))
     span, smallest = max(x1 - x0, y1 - y0), MIN_LATENT_CELLS * factor
     if span < smallest:
-        warnings.append(f"the {hand} hand spans {span:.0f} px; below {smallest} px it gets lost")
+        warnings.append(f"the {hand} hand is less than {smallest} px wide and will lose its fingers")
     missing = [part for part in ("elbow", "wrist") if pose[BODY_NAMES.index(f"{hand}_{part}"), 2] == 0]
     if missing:
         warnings.append(f"the {hand} hand has no arm in the pose ({' and '.join(missing)} missing) and may float")

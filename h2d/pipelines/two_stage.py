@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from h2d.masks import BLENDS, CropBox, hand_boxes, only_hands, shrink_maps
 from h2d.networks.hand_unet import HandUNet
 from h2d.pipelines.canvas import PlacedHand, compose_canvas
+from h2d.pipelines.checksums import write_checksums
 from h2d.pipelines.hand import HandPipeline
 from h2d.pipelines.outpaint import BLENDINGS, OutpaintPipeline
 from h2d.pipelines.pose_checks import check_poses, pose_warnings
@@ -99,6 +102,7 @@ class TwoStagePipeline(SamplingPipeline):
             tokenizer=tokenizer,
             scheduler=scheduler,
         )
+        self._said: set[str] = set()
         self.register_to_config(image_size=image_size, sigma_px=sigma_px, margin=margin, wrist=wrist, blend=blend)
 
     @torch.no_grad()
@@ -151,7 +155,7 @@ class TwoStagePipeline(SamplingPipeline):
         check_choice("blending", blending, BLENDINGS)
         check_choice("blend", blend := blend or self.config.blend, BLENDS)
         texts = one_for_each("prompt", prompt, len(poses))
-        hand_texts = one_for_each("hand_prompt", hand_prompt or texts, len(poses))
+        hand_texts = texts if hand_prompt is None else one_for_each("hand_prompt", hand_prompt, len(poses))
         shared: dict[str, Any] = {
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
@@ -159,8 +163,7 @@ class TwoStagePipeline(SamplingPipeline):
         }
         negatives = one_for_each("negative_prompt", negative_prompt or "", len(poses))
         size = self.config.image_size
-        for line in sorted({line for one in poses for line in pose_warnings(one, size, self.parts.factor)}):
-            logger.warning(line)
+        self._warn(poses)
 
         # 2. Stage I: all hands of all images in one batch
         seeds = [_Seeds.of(one) for one in spawn_each(generator, len(poses))]
@@ -201,6 +204,19 @@ class TwoStagePipeline(SamplingPipeline):
             skeletons=skeletons,
         )
         return output if return_dict else output.to_tuple()
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
+        """As diffusers does, and with a checksum of every weight file, which ``load_pipeline`` compares."""
+        super().save_pretrained(save_directory, **options)
+        write_checksums(Path(save_directory))
+
+    def _warn(self, poses: np.ndarray) -> None:
+        """Say each thing once, or an evaluation would say it thousands of times."""
+        for pose in poses:
+            for line in pose_warnings(pose, self.config.image_size, self.parts.factor):
+                if line not in self._said:
+                    self._said.add(line)
+                    logger.warning(line)
 
     def _generate_hands(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from h2d.config import Experiment
 from h2d.networks.tiny import tiny_vae
 from h2d.tasks.base import DiffusionTask
 
+COLOUR_WEIGHT = 2.0
 KL_WEIGHT = 1e-6
 """Weight of the latents' divergence from a standard normal, small as in latent diffusion."""
 STD_MOMENTUM = 0.02
@@ -35,25 +37,32 @@ class Autoencoder(DiffusionTask):
 
     @classmethod
     def from_base(cls, experiment: Experiment) -> Autoencoder:
+        """The VAE with random weights."""
         return cls(experiment, tiny_vae())
 
     @property
     def factor(self) -> int:
+        """Image pixels per latent cell and side."""
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     def losses(self, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:
-        """Absolute error of pixels and of image gradients, and the KL term; image (B, 3, S, S) in [-1, 1]."""
+        """Absolute errors of pixels, edges and colours, and the KL term; image (B, 3, S, S) in [-1, 1]."""
         image = batch["image"]
         posterior = self.vae.encode(image).latent_dist
         latents = posterior.sample(generator=rng)
         if self.training:
-            self.latent_std.lerp_(latents.detach().std(), STD_MOMENTUM)
-        pixels, edges = reconstruction_losses(image, self.vae.decode(latents).sample)
+            self.latent_std.lerp_(latents.detach().float().std(), STD_MOMENTUM)
+        pixels, edges, colours = reconstruction_losses(image, self.vae.decode(latents).sample)
         kl = posterior.kl().mean()
-        return {"loss": pixels + edges + KL_WEIGHT * kl, "pixels": pixels, "edges": edges, "kl": kl}
+        total = pixels + edges + COLOUR_WEIGHT * colours + KL_WEIGHT * kl
+        return {"loss": total, "pixels": pixels, "edges": edges, "colours": colours, "kl": kl}
 
 
-def reconstruction_losses(image: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean absolute error of the pixels and of the horizontal and vertical differences between them."""
+def reconstruction_losses(image: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean absolute errors of the pixels, of the differences between neighbours, and of the means of 8 x 8 pixels.
+
+    The last one is about colours: four channels describe brightness and its edges first, and hues get lost.
+    """
     error = decoded - image
-    return error.abs().mean(), error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    return error.abs().mean(), edges, F.avg_pool2d(error, 8).abs().mean()

@@ -1,4 +1,4 @@
-"""What every task shares: frozen parts outside the checkpoint, noise, captions, AdamW, logging, repeatable randomness."""
+"""What every task shares: frozen parts outside the checkpoint, noise, captions, AdamW, logging, randomness."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import lightning as L  # noqa: N812
+import lightning as L
 import numpy as np
 import torch
 from diffusers import DDPMScheduler
@@ -49,12 +49,16 @@ class DiffusionTask(L.LightningModule):
     Args:
         experiment: every setting; stored in the checkpoint as a plain dict.
         held: networks that the task uses and does not train.
+
+    Attributes:
+        made_by: plain values about code and data, stored in the checkpoint for whoever exports it.
     """
 
     def __init__(self, experiment: Experiment, held: Sequence[nn.Module]) -> None:
         super().__init__()
         self.experiment = experiment
         self.held = Held(*held)
+        self.made_by: dict[str, Any] = {}
         self._last_step, self._micro_step = -1, 0
         self.save_hyperparameters(to_plain(experiment))
 
@@ -73,6 +77,11 @@ class DiffusionTask(L.LightningModule):
         raise NotImplementedError
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Losses of a batch, logged under ``train/``.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
         losses = self.losses(batch, self._training_generator())
         if not torch.isfinite(losses["loss"]):
             raise DivergedError(
@@ -84,16 +93,22 @@ class DiffusionTask(L.LightningModule):
         return losses["loss"]
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Losses of a batch under ``val/``, with the same noise at every measurement."""
         rng = seeded(self.experiment.seed, VALIDATE, batch_idx, self.global_rank)
         self._log_losses("val", self.losses(batch, rng), len(batch["image"]), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW on everything that is trained, its rate set for every step."""
         settings = self.experiment.optim
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay)
         factor = lr_factor(settings.warmup_steps, settings.schedule, self.experiment.trainer.max_steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "train/lr"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add ``made_by``."""
+        checkpoint["made_by"] = self.made_by
 
     def noise_weight(self, scheduler: DDPMScheduler, timesteps: Tensor) -> Tensor | None:
         """Weights (B,) of the noise loss by signal-to-noise ratio; None without ``loss.min_snr_gamma``."""
@@ -149,7 +164,7 @@ def add_noise(latents: Tensor, scheduler: DDPMScheduler, rng: torch.Generator) -
     noise = torch.randn(latents.shape, generator=rng).to(latents)
     count = scheduler.config["num_train_timesteps"]
     timesteps = torch.randint(count, (len(latents),), generator=rng).to(latents.device)
-    return scheduler.add_noise(latents, noise, timesteps), noise, timesteps  # type: ignore[arg-type]
+    return scheduler.add_noise(latents, noise, timesteps), noise, timesteps
 
 
 def drop_captions(captions: Sequence[str], probability: float, rng: torch.Generator) -> list[str]:

@@ -26,15 +26,14 @@ class HandGenerator(DiffusionTask):
         scheduler: the noise schedule of the base model.
     """
 
-    def __init__(
-        self, experiment: Experiment, unet: HandUNet, parts: FrozenParts, scheduler: DDPMScheduler
-    ) -> None:
+    def __init__(self, experiment: Experiment, unet: HandUNet, parts: FrozenParts, scheduler: DDPMScheduler) -> None:
         super().__init__(experiment, held=(parts.vae, parts.text_encoder))
         self.unet = unet
         self.parts, self.scheduler = parts, scheduler
 
     @classmethod
     def from_base(cls, experiment: Experiment) -> HandGenerator:
+        """The base model's UNet, widened, with a new mask head."""
         base = experiment.model.base
         parts = load_frozen(base)
         unet = HandUNet.from_unet(load_unet(base), factor=parts.factor, init=experiment.model.conv_in_init)
@@ -42,6 +41,7 @@ class HandGenerator(DiffusionTask):
 
     @property
     def factor(self) -> int:
+        """Image pixels per latent cell and side."""
         return self.parts.factor
 
     def losses(self, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:

@@ -42,6 +42,7 @@ class Outpainter(DiffusionTask):
 
     @classmethod
     def from_base(cls, experiment: Experiment) -> Outpainter:
+        """The ControlNet that the experiment names, beside the base model's UNet."""
         model = experiment.model
         parts, unet = load_frozen(model.base), load_unet(model.base)
         controlnet = load_controlnet(model.controlnet, unet, mask_hint=model.mask_hint, factor=parts.factor)
@@ -50,10 +51,11 @@ class Outpainter(DiffusionTask):
     @property
     def unet(self) -> UNet2DConditionModel:
         """The frozen UNet, which is no submodule and thus in no checkpoint."""
-        return self.held.networks[2]  # type: ignore[return-value]
+        return self.held.networks[2]
 
     @property
     def factor(self) -> int:
+        """Image pixels per latent cell and side."""
         return self.parts.factor
 
     def losses(self, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:

@@ -41,12 +41,14 @@ class TextToImage(DiffusionTask):
 
     @classmethod
     def from_base(cls, experiment: Experiment) -> TextToImage:
+        """UNet and text encoder with random weights, in the latents of the base model's VAE."""
         base = experiment.model.base
         parts = load_frozen(base)
         return cls(experiment, tiny_unet(), tiny_text_encoder(parts.tokenizer), parts, load_scheduler(base))
 
     @property
     def factor(self) -> int:
+        """Image pixels per latent cell and side."""
         return self.parts.factor
 
     def losses(self, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:

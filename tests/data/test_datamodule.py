@@ -111,4 +111,3 @@ def test_examples_can_travel_to_workers_of_any_start_method(shards):
         item = module(shards, task)
         pickle.loads(pickle.dumps(item.example))
         pickle.loads(pickle.dumps(item.train_dataloader().dataset))
-

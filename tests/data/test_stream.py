@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 
 from h2d.data.schema import encode_sample
 from h2d.data.shards import Manifest, ShardInfo, write_manifest, write_tar
-from h2d.data.stream import ResumableLoader, ShardSequence, ShardStream, read_spans, spans
+from h2d.data.stream import ResumableLoader, ShardLoader, ShardSequence, ShardStream, read_spans, spans
 from h2d.errors import DataError
 from h2d.files import sha256_of
 from h2d.images import encode_png
@@ -100,7 +100,7 @@ def test_a_single_sample_fills_every_batch(tmp_path):
     assert keys(first(DataLoader(stream(folder), batch_size=4, num_workers=2), 2)) == ["s/0"] * 8
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("workers", [0, 1, 2])
 def test_a_sequence_is_exact_and_independent_of_workers(shards, workers):
     whole = []
     for rank in range(2):
@@ -151,3 +151,15 @@ def test_a_damaged_header_is_not_a_silent_loss(tmp_path):
     shard = ShardInfo(path.name, "train", 6, len(data), "")
     with pytest.raises(DataError, match=r"train-000000\.tar"):
         list(read_spans(folder, [(shard, 0, 6)]))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_workers_error_is_one_line_that_names_the_shard(tmp_path, workers):
+    folder = make_shards(tmp_path / "shards", [6])
+    path = cut(folder, 10240)
+    sequence = ShardSequence(folder, "train", key_and_draw, batch_size=1)
+    with pytest.raises(DataError) as caught:
+        list(ShardLoader(sequence, batch_size=1, num_workers=workers))
+    assert str(path) in caught.value.message
+    assert len(caught.value.message.splitlines()) == 1
+    assert "h2d data check" in caught.value.hint

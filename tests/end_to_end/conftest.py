@@ -54,8 +54,10 @@ def shards(tmp_path_factory: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: Any) -> Path:
-    """The tiny architecture with random weights, as a diffusers folder."""
+    """Stable Diffusion's classes at a few thousand random weights, as a diffusers folder."""
     import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
 
     from h2d.networks import tiny
 
@@ -64,7 +66,27 @@ def base(tmp_path_factory: Any) -> Path:
     tokenizer = tiny.tiny_tokenizer(CAPTIONS)
     tokenizer.save_pretrained(folder / "tokenizer")
     tiny.noise_schedule().save_pretrained(folder / "scheduler")
-    parts = {"vae": tiny.tiny_vae(), "unet": tiny.tiny_unet(), "text_encoder": tiny.tiny_text_encoder(tokenizer)}
+    text = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    tokens = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    parts = {
+        "text_encoder": CLIPTextModel(CLIPTextConfig(**text, **tokens, num_attention_heads=2)),
+        "vae": AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            block_out_channels=(8, 8, 16),
+            norm_num_groups=8,
+            mid_block_add_attention=False,
+        ),
+        "unet": UNet2DConditionModel(
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            block_out_channels=(16, 32),
+            layers_per_block=1,
+            cross_attention_dim=16,
+            attention_head_dim=4,
+            norm_num_groups=8,
+        ),
+    }
     for name, part in parts.items():
         part.save_pretrained(folder / name)
     return folder

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,7 @@ def test_every_task_trains_and_leaves_a_complete_run(name: str, smoke: Callable[
     start = json.loads((folder / "provenance.json").read_text())["starts"][0]
     assert start["versions"]["torch"] == torch.__version__.partition("+")[0]
     scalars = _scalars(folder)
-    assert {"train/loss", "val/loss"} <= scalars.keys()
-    assert any(tag.startswith("lr-") for tag in scalars)
+    assert {"train/loss", "train/lr", "val/loss"} <= scalars.keys()
     names = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert names == ["last.ckpt", "step-0000001.ckpt", "step-0000002.ckpt"]
     assert os.readlink(folder / "checkpoints" / "last.ckpt") == "step-0000002.ckpt"
@@ -102,7 +102,9 @@ def test_accumulation_follows_from_the_global_batch(smoke: Callable[..., Any], t
     assert run.trainer.accumulate_grad_batches == 3
 
 
-@pytest.mark.parametrize(("settings", "steps"), [(("max_steps=100", "max_epochs=2"), 6), (("max_steps=5", "max_epochs=2"), 5)])
+@pytest.mark.parametrize(
+    ("settings", "steps"), [(("max_steps=100", "max_epochs=2"), 6), (("max_steps=5", "max_epochs=2"), 5)]
+)
 def test_earlier_of_steps_and_epochs_counts(
     settings: tuple[str, ...], steps: int, smoke: Callable[..., Any], shards: Path, tmp_path: Path
 ) -> None:
@@ -116,4 +118,24 @@ def test_dry_run_counts_without_training(smoke: Callable[..., Any], tmp_path: Pa
     text = describe(smoke(tmp_path, "outpaint"))
     assert "12 train, 3 val, 3 test" in text
     assert "4 = 1 devices x 1 nodes x 2 samples x 2 accumulated" in text
+    assert not any(tmp_path.iterdir())
+
+
+def test_shards_without_a_validation_split_train_all_the_same(
+    smoke: Callable[..., Any], shards: Path, tmp_path: Path, capsys: Any
+) -> None:
+    from h2d.data.shards import Manifest, read_manifest, write_manifest
+
+    folder = tmp_path / "train-only"
+    shutil.copytree(shards, folder)
+    manifest = read_manifest(folder)
+    write_manifest(folder, Manifest(manifest.split("train"), manifest.sources, {}))
+    run = train(smoke(tmp_path, "hand", f"data.shards={folder}"))
+    assert (run / "checkpoints" / "last.ckpt").exists()
+    assert "no split 'val': nothing is evaluated" in capsys.readouterr().err
+
+
+def test_evaluate_is_no_training(smoke: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="trains nothing"):
+        train(smoke(tmp_path, "evaluate"))
     assert not any(tmp_path.iterdir())

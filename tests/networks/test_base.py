@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,22 @@ def test_half_precision_files_become_float32(folder, tmp_path):
 def test_folder_saved_as_fp16_variant(folder, tmp_path):
     base.load_unet(str(folder)).half().save_pretrained(tmp_path / "unet", variant="fp16")
     assert base.load_unet(str(tmp_path)).dtype == torch.float32
+
+
+def test_vae_with_the_attention_names_of_old_files(folder, tmp_path):
+    """Stable Diffusion 1.5's own VAE file is of this kind."""
+    shutil.copytree(folder / "vae", tmp_path / "vae")
+    file = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    weights = {}
+    for key, value in load_file(file).items():
+        for new, old in names.items():
+            key = key.replace(new, old) if "mid_block.attentions" in key else key
+        weights[key] = value
+    assert any("query" in key for key in weights)
+    save_file(weights, file, metadata={"format": "pt"})
+    old, new = (base.load_part(AutoencoderKL, str(where), "vae").state_dict() for where in (tmp_path, folder))
+    assert all(torch.equal(old[key], new[key]) for key in new)
 
 
 def test_missing_tokenizer_is_named(folder, tmp_path):

@@ -86,7 +86,9 @@ def components(tmp_path_factory) -> dict[str, Any]:
         "vae": vae,
         "text_encoder": CLIPTextModel(text).eval(),
         "tokenizer": byte_tokenizer(tmp_path_factory.mktemp("tokenizer")),
-        "scheduler": make_sampler(DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")),
+        "scheduler": make_sampler(
+            DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1)
+        ),
     }
 
 
@@ -120,10 +122,10 @@ def pose() -> np.ndarray:
 
 @pytest.fixture
 def poses() -> np.ndarray:
-    """Two hands apart, no hand, interacting hands, one hand at the edge of the frame."""
+    """Two hands that reach into each other's squares, no hand, interacting hands, one hand at the edge of the frame."""
     return np.stack(
         [
-            make_pose(right=(16, 20, 16), left=(46, 40, 20)),
+            make_pose(right=(16, 20, 16), left=(36, 24, 20)),
             make_pose(),
             make_pose(right=(30, 30, 16), left=(36, 34, 18)),
             make_pose(left=(60, 8, 14)),

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
 
 from h2d.networks.hand_unet import HandUNet
 from h2d.pipelines.hand import HandPipeline
@@ -26,9 +26,11 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 @torch.no_grad()
 @pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
-def test_equals_stable_diffusion_when_nothing_is_conditioned(components, guidance_scale):
+@pytest.mark.parametrize("kind", [DDIMScheduler, EulerDiscreteScheduler])
+def test_equals_stable_diffusion_when_nothing_is_conditioned(components, guidance_scale, kind):
     """Oracle: a hand UNet that ignores its condition samples what diffusers samples from the original."""
     shared = {name: components[name] for name in SHARED}
+    shared["scheduler"] = kind.from_config(components["scheduler"].config)
     ours = HandPipeline(HandUNet.from_unet(components["unet"], 4, init="zero").eval(), **shared)
     theirs = StableDiffusionPipeline(
         unet=components["unet"], safety_checker=None, feature_extractor=None, requires_safety_checker=False, **shared
@@ -42,7 +44,7 @@ def test_equals_stable_diffusion_when_nothing_is_conditioned(components, guidanc
     }
     expected = theirs("a hand", num_images_per_prompt=2, height=64, width=64, **options).images
     torch.testing.assert_close(
-        ours("a hand", torch.rand(2, 10, 16, 16), **options).images, expected, atol=1e-5, rtol=1e-5
+        ours("a hand", torch.rand(2, 10, 16, 16), **options).images, expected, atol=1e-4, rtol=1e-4
     )
 
 
@@ -57,7 +59,7 @@ def test_output_types(hand_pipeline, heatmaps):
     images, _ = hand_pipeline("a hand", heatmaps, output_type="np", return_dict=False, **options)
     assert images.shape == (3, 64, 64, 3)
     assert hand_pipeline("a hand", heatmaps, output_type="latent", **options).images.shape == (3, 4, 16, 16)
-    with pytest.raises(ValueError, match="output_type must be one of .* got 'jpg'"):
+    with pytest.raises(ValueError, match=r"output_type must be one of .* got 'jpg'"):
         hand_pipeline("a hand", heatmaps, output_type="jpg")
 
 
@@ -100,7 +102,9 @@ def test_callback_sees_every_step_and_may_change_the_latents(hand_pipeline, heat
         calls.append((step, timestep, tuple(tensors["latents"].shape)))
         return {"latents": torch.zeros_like(tensors["latents"])} if step == 2 else None
 
-    output = hand_pipeline("a hand", heatmaps, num_inference_steps=3, output_type="latent", callback_on_step_end=callback)
+    output = hand_pipeline(
+        "a hand", heatmaps, num_inference_steps=3, output_type="latent", callback_on_step_end=callback
+    )
     assert [call[0] for call in calls] == [0, 1, 2]
     assert [call[1] for call in calls] == hand_pipeline.scheduler.timesteps.tolist()
     assert calls[0][2] == (3, 4, 16, 16)

@@ -56,7 +56,7 @@ def test_networks_can_be_loaded_in_half_precision(saved):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(CheckpointError, match="no pipeline folder .*nowhere") as caught:
+    with pytest.raises(CheckpointError, match=r"no pipeline folder .*nowhere") as caught:
         load_pipeline(tmp_path / "nowhere")
     assert "h2d export" in caught.value.hint
 
@@ -92,6 +92,7 @@ def damage(folder: Path, change) -> None:
     weights = load_file(file)
     change(weights)
     save_file(weights, file, metadata={"format": "pt"})
+    (folder / "SHA256SUMS").unlink()
 
 
 def test_missing_weight_is_refused(broken):
@@ -103,6 +104,15 @@ def test_missing_weight_is_refused(broken):
 def test_nan_weight_is_refused(broken):
     damage(broken, lambda weights: weights["conv_out.bias"].fill_(float("inf")))
     with pytest.raises(CheckpointError, match=r"hand_unet holds NaN or infinite values in conv_out\.bias"):
+        load_pipeline(broken)
+
+
+def test_flipped_bit_is_refused(broken):
+    file = broken / "unet" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"unet/diffusion_pytorch_model\.safetensors is not what was saved"):
         load_pipeline(broken)
 
 

@@ -120,6 +120,17 @@ def test_hint_is_never_dilated(outpaint):
     assert all(torch.equal(hint, inputs["hint"].repeat(2, 1, 1, 1)) for hint in seen)
 
 
+@pytest.mark.parametrize(("blending", "radius"), [("sequential", 49 * 64 / 512), ("naive", 0), ("bbox", 0)])
+def test_start_radius_is_in_proportion_to_the_image(outpaint, monkeypatch, blending, radius):
+    made = []
+    monkeypatch.setattr(
+        "h2d.pipelines.outpaint.Blender", lambda **options: made.append(options) or (lambda step, latents: latents)
+    )
+    outpaint("a person", **scene(1), blending=blending, num_inference_steps=1, output_type="latent")
+    assert made[0]["start_radius_px"] == radius
+    assert made[0]["unblended_last_steps"] == 2
+
+
 @pytest.mark.parametrize(
     "kind",
     [
@@ -139,9 +150,7 @@ def test_any_diffusers_scheduler_works_and_is_repeatable(components, kind):
     made.set_progress_bar_config(disable=True)
     inputs = scene(1)
     first, again = (
-        made(
-            "a", **inputs, num_inference_steps=5, generator=torch.Generator().manual_seed(7), output_type="np"
-        ).images
+        made("a", **inputs, num_inference_steps=5, generator=torch.Generator().manual_seed(7), output_type="np").images
         for _ in range(2)
     )
     assert np.isfinite(first).all()

@@ -19,7 +19,9 @@ def test_a_good_pose_has_none():
 
 
 def test_small_hand():
-    assert pose_warnings(pose_of(100, 100, 10), 512, 8) == ["the left hand spans 10 px; below 16 px it gets lost"]
+    assert pose_warnings(pose_of(100, 100, 10), 512, 8) == [
+        "the left hand is less than 16 px wide and will lose its fingers"
+    ]
 
 
 def test_hand_outside_the_frame():

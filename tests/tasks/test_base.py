@@ -40,7 +40,9 @@ def test_hyperparameters_are_plain(task: HandGenerator) -> None:
 
 
 def test_seeded_depends_on_every_number() -> None:
-    draws = {tuple(torch.rand(2, generator=seeded(*numbers)).tolist()) for numbers in [(0, 1), (1, 0), (0, 0), (0, 1, 0)]}
+    draws = {
+        tuple(torch.rand(2, generator=seeded(*numbers)).tolist()) for numbers in [(0, 1), (1, 0), (0, 0), (0, 1, 0)]
+    }
     assert len(draws) == 4
     assert torch.equal(torch.rand(5, generator=seeded(3, 4)), torch.rand(5, generator=seeded(3, 4)))
 
@@ -66,7 +68,14 @@ def test_captions_are_dropped_at_the_rate_asked_for() -> None:
 
 @pytest.mark.parametrize(
     ("schedule", "step", "expected"),
-    [("constant", 0, 0.1), ("constant", 9, 1.0), ("constant", 500, 1.0), ("cosine", 10, 1.0), ("cosine", 55, 0.5), ("cosine", 100, 0.0)],
+    [
+        ("constant", 0, 0.1),
+        ("constant", 9, 1.0),
+        ("constant", 500, 1.0),
+        ("cosine", 10, 1.0),
+        ("cosine", 55, 0.5),
+        ("cosine", 100, 0.0),
+    ],
 )
 def test_learning_rate(schedule: str, step: int, expected: float) -> None:
     assert lr_factor(10, schedule, 100)(step) == pytest.approx(expected, abs=1e-9)

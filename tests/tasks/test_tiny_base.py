@@ -18,10 +18,11 @@ def test_autoencoder_learns_and_measures_its_latents(experiment: Any, batch: dic
 
 
 def test_reconstruction_losses_by_hand() -> None:
-    image, decoded = torch.zeros(1, 1, 2, 2), torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])
-    pixels, edges = reconstruction_losses(image, decoded)
+    stripes = torch.tensor([0.0, 1.0]).repeat(8, 4)[None, None]  # 8 x 8 pixels, vertical stripes
+    pixels, edges, colours = reconstruction_losses(torch.zeros_like(stripes), stripes)
     assert pixels == 0.5
-    assert edges == 1.0
+    assert edges == 1.0  # every horizontal difference is 1, every vertical one 0
+    assert colours == 0.5  # the mean of the one 8 x 8 square
 
 
 def test_text_to_image_trains_unet_and_text_encoder(

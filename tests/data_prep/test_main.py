@@ -1,0 +1,108 @@
+"""The command itself: what it prints, how it ends, what a kill leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.__main__ import main
+
+FAST = ("jobs=1", "chunk_size=1", "keypoints=exact")
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "data_prep", *words]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pak", "folder"], "error: there is no stage 'pak'\n  hint: did you mean pack?"),
+        (["pack", "foldr"], "error: there is no data set 'foldr'\n  hint: did you mean folder?"),
+        (["all", "folder", "jbos=2"], "error: there is no key 'jbos'\n  hint: did you mean jobs?"),
+        (["all", "folder"], "error: folder needs root=, the folder of the raw data"),
+        (["all", "folder", "root=/does/not/exist"], "error: root=/does/not/exist does not exist"),
+        (["generate", "folder"], "error: folder brings its own images"),
+        (["all", "synthetic", "out=/does/not/exist"], "  hint: python -m data_prep generate synthetic out=/does"),
+    ],
+)
+def test_wrong_input_ends_with_2_and_says_what_and_how(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    output = capsys.readouterr()
+    assert message in output.err
+    assert "Traceback" not in output.err
+    assert output.out == ""
+
+
+def test_options_that_cannot_work_together(people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a.jpg").write_bytes((next(people.glob("*/*.jpg"))).read_bytes())
+    folder = ["all", "folder", f"root={tmp_path / 'root'}", f"out={tmp_path / 'out'}", "jobs=1"]
+    for word, message in (
+        ("masks=exact", "folder brings no masks of its own"),
+        ("masks=sam", "masks=sam needs sam_checkpoint"),
+        ("keypoints=exact", "folder brings no keypoints of its own"),
+        ("sam_checkpoint=/none/sam_vit_b.pth", "sam_checkpoint=/none/sam_vit_b.pth does not exist"),
+        ("out=/proc/none", "cannot write to out=/proc/none"),
+    ):
+        words = folder if not word.startswith("out=") else [*folder[:3], "jobs=1"]
+        assert main([*words, word]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_help_is_quick_and_shows_every_key() -> None:
+    start = time.monotonic()
+    done = subprocess.run(command("--help"), capture_output=True, text=True, check=True)
+    assert time.monotonic() - start < 3
+    assert "min_mask_pixels=400" in done.stdout
+    assert "examples:" in done.stdout
+
+
+def test_nothing_heavy_is_loaded_before_the_input_is_checked() -> None:
+    code = (
+        "import sys; from data_prep.__main__ import main; main(['all', 'folder', 'jbos=1']);"
+        "print([m for m in ('torch', 'mediapipe', 'cv2', 'numba', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_interrupted_run_ends_with_130_and_leaves_nothing_half(people: Path, tmp_path: Path) -> None:
+    words = ["all", "synthetic", f"root={people}", f"out={tmp_path}", "jobs=2", "chunk_size=1"]
+    process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("keypoints/*.tar")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip() == "interrupted: the same command goes on where this one stopped"
+    assert not list(tmp_path.glob("**/.*.tmp"))
+    assert not (tmp_path / "shards" / "manifest.json").exists()
+
+
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(people: Path, tmp_path: Path) -> None:
+    words = ["all", "synthetic", f"root={people}", *FAST]
+    assert main([*words, f"out={tmp_path / 'whole'}"]) == 0
+    rng = np.random.default_rng(0)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for _ in range(6):
+        process = subprocess.Popen(
+            command(*words, f"out={tmp_path / 'killed'}"), stdout=subprocess.DEVNULL, env=environment
+        )  # fmt: skip
+        time.sleep(float(rng.uniform(0.4, 2.0)))
+        process.kill()
+        process.wait()
+    assert main([*words, f"out={tmp_path / 'killed'}"]) == 0
+    for path in sorted((tmp_path / "whole" / "shards").iterdir()):
+        assert (tmp_path / "killed" / "shards" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert not list((tmp_path / "killed").glob("**/.*.tmp"))

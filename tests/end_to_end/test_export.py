@@ -1,0 +1,114 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from h2d.cli import main
+from h2d.errors import CheckpointError, SetupError
+from h2d.export import export
+from h2d.pipelines.loading import load_pipeline
+from h2d.train import train
+
+
+@pytest.fixture(scope="session")
+def pipeline(stages: dict[str, Path], tmp_path_factory: Any) -> Path:
+    return export(stages["hand"], stages["outpaint"], tmp_path_factory.mktemp("export") / "pipeline")
+
+
+def test_weights_are_those_of_the_checkpoints(pipeline: Path, stages: dict[str, Path]) -> None:
+    loaded = load_pipeline(pipeline)
+    for name, prefix, network in (("hand", "unet.", loaded.hand_unet), ("outpaint", "controlnet.", loaded.controlnet)):
+        trained = torch.load(stages[name], weights_only=True)["state_dict"]
+        exported = {f"{prefix}{key}": value for key, value in network.state_dict().items()}
+        assert exported.keys() == trained.keys()
+        assert all(torch.equal(exported[key], trained[key]) for key in trained)
+
+
+def test_settings_of_the_pipeline_are_those_of_the_training(pipeline: Path) -> None:
+    config = load_pipeline(pipeline).config
+    assert (config["image_size"], config["sigma_px"], config["margin"]) == (64, 2.5, 1.6)
+    assert (config["wrist"], config["blend"]) == ("all", "noised")
+
+
+def test_card_tells_where_the_weights_come_from(pipeline: Path) -> None:
+    card = (pipeline / "README.md").read_text()
+    assert "sha256" in card
+    assert "synthetic: 18" in card
+    assert card.startswith("---\n")
+
+
+def test_nothing_but_the_folder_is_left(pipeline: Path) -> None:
+    assert [path.name for path in pipeline.parent.iterdir()] == ["pipeline"]
+
+
+def test_command_prints_the_folder_and_refuses_to_overwrite(
+    stages: dict[str, Path], tmp_path: Path, capsys: Any
+) -> None:
+    words = [
+        "export",
+        "--hand",
+        str(stages["hand"]),
+        "--outpaint",
+        str(stages["outpaint"]),
+        "--out",
+        str(tmp_path / "p"),
+    ]
+    assert main(words) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "p")
+    assert main(words) == 2
+    assert "already exists" in capsys.readouterr().err
+
+
+def test_swapped_stages_are_refused(stages: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="checkpoint of task outpaint, not of hand"):
+        export(stages["outpaint"], stages["hand"], tmp_path / "p")
+
+
+def test_stages_of_another_size_are_refused(smoke: Callable[..., Any], stages: dict[str, Path], tmp_path: Path) -> None:
+    other = train(smoke(tmp_path, "outpaint", "image_size=128", "evaluation.split=none"))
+    with pytest.raises(CheckpointError, match="image_size is 64 in stage I and 128 in stage II"):
+        export(stages["hand"], other / "checkpoints" / "last.ckpt", tmp_path / "p")
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other", "nan", "shape"])
+def test_damaged_checkpoints_are_refused(damage: str, stages: dict[str, Path], tmp_path: Path) -> None:
+    path, checkpoint = tmp_path / "bad.ckpt", torch.load(stages["hand"], weights_only=True)
+    name = next(iter(checkpoint["state_dict"]))
+    if damage == "truncated":
+        path.write_bytes(stages["hand"].read_bytes()[:5000])
+    elif damage == "other":
+        torch.save({"weights": torch.ones(3)}, path)
+    elif damage == "nan":
+        checkpoint["state_dict"][name].fill_(float("nan"))
+        torch.save(checkpoint, path)
+    elif damage == "shape":
+        checkpoint["state_dict"][name] = torch.ones(1)
+        torch.save(checkpoint, path)
+    with pytest.raises(CheckpointError, match=r"bad\.ckpt"):
+        export(path, stages["outpaint"], tmp_path / "p")
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_full_disk_leaves_nothing_behind(stages: dict[str, Path], tmp_path: Path, monkeypatch: Any) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("h2d.export.write_card", full)
+    with pytest.raises(SetupError, match="No space left"):
+        export(stages["hand"], stages["outpaint"], tmp_path / "p")
+    assert not any(tmp_path.iterdir())
+
+
+def test_checkpoint_that_would_run_code_is_refused(tmp_path: Path, stages: dict[str, Path], monkeypatch: Any) -> None:
+    class Payload:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "ran",)
+
+    path = tmp_path / "evil.ckpt"
+    torch.save({"state_dict": {}, "hyper_parameters": Payload()}, path)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.raises(CheckpointError):
+        export(path, stages["outpaint"], tmp_path / "p")
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,42 @@
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from h2d.progress import StepProgress
+
+
+def _trainer(**changes: Any) -> Any:
+    values = {"global_step": 0, "max_steps": 6, "is_global_zero": True}
+    return SimpleNamespace(**{**values, "callback_metrics": {"train/loss": torch.tensor(0.5)}, **changes})
+
+
+def test_lines_in_a_log_count_optimiser_steps_and_not_batches(capsys: Any) -> None:
+    progress, trainer = StepProgress(every_n_steps=2), _trainer()
+    progress.on_train_start(trainer, None)  # type: ignore[arg-type]
+    for batch in range(12):
+        trainer.global_step = (batch + 1) // 2  # two batches a step
+        progress.on_train_batch_end(trainer, None, None, None, batch)  # type: ignore[arg-type]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["step 2 of 6", "step 4 of 6", "step 6 of 6"]
+    assert all("loss 0.5000" in line and "steps/s" in line for line in lines)
+
+
+def test_other_ranks_are_silent(capsys: Any) -> None:
+    progress, trainer = StepProgress(1), _trainer(is_global_zero=False)
+    progress.on_train_start(trainer, None)  # type: ignore[arg-type]
+    trainer.global_step = 1
+    progress.on_train_batch_end(trainer, None, None, None, 0)  # type: ignore[arg-type]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    progress, trainer = StepProgress(1), _trainer()
+    progress.on_train_start(trainer, None)  # type: ignore[arg-type]
+    trainer.global_step = 6
+    progress.on_train_batch_end(trainer, None, None, None, 0)  # type: ignore[arg-type]
+    progress.on_train_end(trainer, None)  # type: ignore[arg-type]
+    captured = capsys.readouterr()
+    assert "6/6" in captured.err
+    assert captured.out == ""
