@@ -71,4 +71,4 @@ def one_model(job: Job) -> bool:
     return job.settings.captions == "llava"
 
 
-STAGE = Stage("captions", ("keypoints", "masks"), build, depends, one_model)
+STAGE = Stage("captions", ("keypoints", "masks"), build, depends, one_model, pays_from=4000)

@@ -50,4 +50,4 @@ def depends(job: Job) -> dict[str, Any]:
     return {"max_people": job.settings.max_people, "min_mask_pixels": job.settings.min_mask_pixels}
 
 
-STAGE = Stage("filter", ("keypoints", "masks", "captions"), Filter, depends)
+STAGE = Stage("filter", ("keypoints", "masks", "captions"), Filter, depends, pays_from=2000)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data_prep.settings import Settings
 from data_prep.sources import Row, Source, get_source
-from h2d.errors import DataError, SetupError
+from h2d.errors import ConfigError, DataError, SetupError
 
 INDEX = "index.jsonl"
 
@@ -39,6 +39,29 @@ class Job:
         if self.source.has_masks:
             return "exact"
         return "sam" if self.settings.sam_checkpoint else "grabcut"
+
+    def check(self) -> None:
+        """Find out before hours of work that a later stage cannot do what it is asked for.
+
+        Raises:
+            ConfigError: a setting needs another one, or something that the data set does not bring.
+            SetupError: a checkpoint or a model folder is not there.
+        """
+        settings = self.settings
+        if settings.keypoints == "exact" and not self.source.has_poses:
+            raise ConfigError(f"{self.dataset} brings no keypoints of its own", "use keypoints=mediapipe")
+        if self.masks == "exact" and not self.source.has_masks:
+            raise ConfigError(f"{self.dataset} brings no masks of its own", "use masks=sam or masks=grabcut")
+        if self.masks == "sam":
+            if settings.sam_checkpoint is None:
+                hint = "sam_checkpoint=PATH is a file such as sam_vit_h_4b8939.pth; masks=grabcut needs none"
+                raise ConfigError("masks=sam needs sam_checkpoint", hint)
+            if not settings.sam_checkpoint.is_file():
+                hint = "masks=grabcut needs no weights"
+                raise SetupError(f"sam_checkpoint={settings.sam_checkpoint} does not exist", hint)
+        local = settings.llava.startswith((".", "/", "~"))
+        if settings.captions == "llava" and local and not Path(settings.llava).expanduser().is_dir():
+            raise SetupError(f"llava={settings.llava} does not exist", "captions=template needs no model")
 
     def folder(self, stage: str) -> Path:
         """Where a stage keeps its results."""

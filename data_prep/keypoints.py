@@ -12,7 +12,7 @@ from data_prep.pictures import digest, encode_json, read_bytes
 from data_prep.stage import Item, Stage, Worker
 from h2d.annotators.pose import FaceCounter, HolisticPose, found_parts
 from h2d.data.schema import encode_npy
-from h2d.errors import ConfigError, DataError
+from h2d.errors import DataError
 from h2d.images import load_image
 
 
@@ -23,8 +23,6 @@ class Keypoints(Worker):
         self.job = job
         self.faces = FaceCounter()
         self.finder = None if job.settings.keypoints == "exact" else HolisticPose(job.settings.visibility)
-        if self.finder is None and not job.source.has_poses:
-            raise ConfigError(f"{job.dataset} brings no keypoints of its own", "use keypoints=mediapipe")
 
     def prepare(self, item: Item) -> Members:
         """``pose.npy`` and ``keypoints.json``; images without a person or without hands are rejected."""
@@ -37,7 +35,7 @@ class Keypoints(Worker):
         if not parts & {"left_hand", "right_hand"}:
             raise DataError("no hand found")
         facts = {
-            "faces": self.faces.count(image),
+            "faces": self.faces.count(image, pose),
             "found": sorted(parts),
             "made_by": made_by,
             "score": round(score, 4),

@@ -12,7 +12,7 @@ from data_prep.pictures import encode_json, found, read_bytes, read_image
 from data_prep.stage import Item, Stage, Worker
 from h2d.annotators.hand_masks import Segmentation, hands_of, judge
 from h2d.annotators.segment import GrabCutSegmenter, SamSegmenter, Segmenter
-from h2d.errors import ConfigError, DataError
+from h2d.errors import DataError
 from h2d.files import sha256_of
 from h2d.images import encode_png
 from h2d.skeleton import HAND_LABELS
@@ -24,8 +24,6 @@ class Masks(Worker):
     def __init__(self, job: Job) -> None:
         self.job = job
         self.segmenter = _segmenter(job)
-        if self.segmenter is None and not job.source.has_masks:
-            raise ConfigError(f"{job.dataset} brings no masks of its own", "use masks=sam or masks=grabcut")
 
     def prepare(self, item: Item) -> Members:
         """``hands.png``, ``person.png`` where known, and ``masks.json``."""
@@ -53,14 +51,10 @@ class Masks(Worker):
 
 
 def _segmenter(job: Job) -> Segmenter | None:
-    if job.masks == "grabcut":
-        return GrabCutSegmenter()
-    if job.masks == "sam":
-        if job.settings.sam_checkpoint is None:
-            hint = "sam_checkpoint=PATH names an official file such as sam_vit_h_4b8939.pth; masks=grabcut needs none"
-            raise ConfigError("masks=sam needs sam_checkpoint", hint)
-        return SamSegmenter(job.settings.sam_checkpoint, job.settings.sam_model, job.settings.device)
-    return None
+    checkpoint = job.settings.sam_checkpoint
+    if job.masks == "sam" and checkpoint is not None:
+        return SamSegmenter(checkpoint, job.settings.sam_model, job.settings.device)
+    return GrabCutSegmenter() if job.masks == "grabcut" else None
 
 
 def _rounded(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -70,9 +64,8 @@ def _rounded(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]
 def depends(job: Job) -> dict[str, Any]:
     """Settings that the masks depend on."""
     checkpoint = job.settings.sam_checkpoint
-    if job.masks != "sam" or checkpoint is None or not checkpoint.is_file():
-        return {"masks": job.masks}
-    return {"masks": job.masks, "sam_checkpoint": f"{checkpoint.name} {sha256_of(checkpoint)[:16]}"}
+    weights = sha256_of(checkpoint)[:16] if job.masks == "sam" and checkpoint is not None else None
+    return {"masks": job.masks, "sam_weights": weights}
 
 
 def one_model(job: Job) -> bool:

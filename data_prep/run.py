@@ -23,6 +23,7 @@ def run_stages(name: str, dataset: str, settings: Settings) -> None:
     if settings.out is None:
         raise ValueError("settings.out must be a path, not None")
     job = Job(dataset, settings, existing_root(settings, dataset), settings.out)
+    job.check()
     total: dict[str, Counts] = {}
     with job.lock():
         for current in ORDER if name == "all" else (name,):

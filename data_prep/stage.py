@@ -79,6 +79,7 @@ class Stage:
         build: makes its worker, in the process that works.
         depends: what its results depend on, by key; recorded so that results of different settings never mix.
         one_process: whether it must not run twice at a time (one model on one device).
+        pays_from: number of images from which starting processes costs less than it saves.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Stage:
     build: Callable[[Job], Worker]
     depends: Callable[[Job], dict[str, Any]]
     one_process: Callable[[Job], bool] = never
+    pays_from: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,11 @@ def run(stage: Stage, job: Job, later: Sequence[str] = ()) -> tuple[Counts, bool
     tasks = [Task(stage, job, number, tuple(rows)) for number, rows in chunks_of(job, stage.needs)]
     keep_record(folder, record(job, stage.needs, stage.depends(job)), later)
     left = [task for task in tasks if not chunk_path(folder, task.number).is_file()]
-    workers = 1 if stage.one_process(job) else min(job.settings.workers, max(1, len(left)))
+    images = sum(len(task.rows) for task in left)
+    alone = stage.one_process(job) or images < stage.pays_from
+    workers = 1 if alone else min(job.settings.workers, max(1, len(left)))
     with (
-        Progress(stage.name, sum(len(task.rows) for task in left)) as progress,
+        Progress(stage.name, images) as progress,
         contextlib.closing(in_processes(work, left, workers, rescue)) as results,
     ):
         try:

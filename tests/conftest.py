@@ -1,4 +1,4 @@
-"""Fixtures of every test: no network, no thread storms, and the photographs of a developer's machine where there are any."""
+"""Fixtures of every test: no network, and the photographs of a developer's machine where there are any."""
 
 from __future__ import annotations
 

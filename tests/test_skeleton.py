@@ -22,7 +22,7 @@ def test_flip_is_an_involution_that_swaps_sides():
         other = name.replace("left", "*").replace("right", "left").replace("*", "right")
         assert skeleton.BODY_NAMES[skeleton.FLIP[index]] == other
     assert (skeleton.FLIP[skeleton.LEFT_HAND] == np.arange(112, 133)).all()
-    fixed = set(np.flatnonzero(skeleton.FLIP == np.arange(133)) - 23)
+    fixed = set(np.flatnonzero(np.arange(133) == skeleton.FLIP) - 23)
     assert {8, 27, 28, 29, 30, 33, 51, 57, 62, 66} == fixed - {-23}  # chin, nose bridge and tip, mid lips
 
 

@@ -8,21 +8,27 @@ from h2d.masks import hand_extent, present_hands
 from h2d.skeleton import BODY_NAMES, HAND_SLICES, NUM_KEYPOINTS
 
 MIN_LATENT_CELLS = 2
+MAX_FRAMES = 4
+"""A labelled keypoint farther away than so many canvases is a mistake, such as the pixels of another image."""
 
 
-def check_poses(pose: np.ndarray, count: int) -> np.ndarray:
+def check_poses(pose: np.ndarray, count: int, size: int) -> np.ndarray:
     """Poses as float32 ``(B, 133, 3)``; a single one ``(133, 3)`` serves ``count`` prompts.
 
     Raises:
-        ValueError: for another shape, or where a labelled keypoint has no finite coordinates.
+        ValueError: for another shape, or a labelled keypoint that is not finite or far from the canvas of ``size``.
     """
     poses = np.asarray(pose, dtype=np.float32)
     if poses.ndim == 2:
         poses = np.repeat(poses[None], count, axis=0)
     if poses.shape[1:] != (NUM_KEYPOINTS, 3):
         raise ValueError(f"pose must be an array (133, 3) or (B, 133, 3), got {np.shape(pose)}")
-    if not np.isfinite(poses[poses[..., 2] > 0]).all() or np.isnan(poses[..., 2]).any():
+    labelled = poses[poses[..., 2] > 0]
+    if not np.isfinite(labelled).all() or np.isnan(poses[..., 2]).any():
         raise ValueError("pose must have finite coordinates where v > 0, got NaN or infinity")
+    farthest = np.abs(labelled[:, :2]).max(initial=0)
+    if farthest > MAX_FRAMES * size:
+        raise ValueError(f"pose must be in pixels of the {size} x {size} canvas, got a coordinate of {farthest:.0f}")
     return poses
 
 

@@ -150,7 +150,8 @@ class TwoStagePipeline(SamplingPipeline):
             ValueError: when an argument has another form.
         """
         # 1. Check inputs
-        poses = check_poses(pose, 1 if isinstance(prompt, str) else len(prompt))
+        size = self.config.image_size
+        poses = check_poses(pose, 1 if isinstance(prompt, str) else len(prompt), size)
         check_choice("output_type", output_type, ("pil", "np", "pt"))
         check_choice("blending", blending, BLENDINGS)
         check_choice("blend", blend := blend or self.config.blend, BLENDS)
@@ -162,7 +163,6 @@ class TwoStagePipeline(SamplingPipeline):
             "callback_on_step_end": callback_on_step_end,
         }
         negatives = one_for_each("negative_prompt", negative_prompt or "", len(poses))
-        size = self.config.image_size
         self._warn(poses)
 
         # 2. Stage I: all hands of all images in one batch

@@ -57,9 +57,16 @@ def test_it_can_be_sent_to_a_process() -> None:
 
 def test_faces_are_counted(two_hands: Rendered) -> None:
     counter = FaceCounter()
-    assert counter.count(two_hands.image) == 1
-    assert counter.count(np.full((80, 120, 3), 128, np.uint8)) == 0
-    assert counter.count(np.concatenate([two_hands.image, two_hands.image], axis=1)) == 2
+    nobody = np.zeros((133, 3), np.float32)
+    assert counter.count(two_hands.image, two_hands.pose) == 1
+    assert counter.count(np.full((80, 120, 3), 128, np.uint8), nobody) == 0
+    assert counter.count(np.concatenate([two_hands.image, two_hands.image], axis=1), two_hands.pose) == 2
+    before_the_face = nobody.copy()
+    before_the_face[LEFT_HAND] = two_hands.pose[FACE][:21]
+    before_the_face[LEFT_HAND, 2] = 2
+    before_the_face[LEFT_HAND][0, :2] = two_hands.pose[FACE, :2].min(axis=0)
+    before_the_face[LEFT_HAND][1, :2] = two_hands.pose[FACE, :2].max(axis=0)
+    assert counter.count(two_hands.image, before_the_face) == 0
     counter.close()
 
 

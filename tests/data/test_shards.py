@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import tarfile
 from pathlib import Path
@@ -65,17 +66,15 @@ def test_nothing_appears_when_the_samples_fail(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_shard_cut_anywhere_gives_an_error_or_fewer_samples_than_its_manifest(shard: Path, tmp_path: Path) -> None:
+def test_a_shard_cut_anywhere_gives_an_error_or_too_few_samples(shard: Path, tmp_path: Path) -> None:
     whole = shard.read_bytes()
     for cut in range(0, len(whole), 512):
         part = tmp_path / "part.tar"
         part.write_bytes(whole[:cut])
-        try:
-            complete = [sample for sample in iter_shard(part) if {"txt", "json"} <= sample.keys()]
-        except DataError as error:
-            assert "part.tar is not a complete tar file" in error.message
-        else:
-            assert len(complete) <= 5
+        complete = []
+        with contextlib.suppress(DataError):
+            complete += [sample for sample in iter_shard(part) if {"txt", "json"} <= sample.keys()]
+        assert len(complete) < 5 or not whole[cut:].strip(b"\0")
 
 
 def test_names_that_are_no_members_are_refused(tmp_path: Path) -> None:

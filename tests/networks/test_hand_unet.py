@@ -70,6 +70,16 @@ def test_mask_has_the_size_of_the_image(factor):
     assert hand_unet.unet.conv_in.weight.grad is not None
 
 
+@torch.no_grad()
+def test_mask_is_the_average_of_the_sixteenfold_map():
+    hand_unet = HandUNet.from_unet(tiny_unet(), factor=4).eval()
+    seen = []
+    hand_unet.mask_head[-2].register_forward_hook(lambda layer, inputs, output: seen.append(output))
+    mask = hand_unet(*tiny_inputs(), torch.rand(2, 11, 16, 16)).mask
+    assert seen[0].shape == (2, 1, 256, 256)
+    torch.testing.assert_close(mask, torch.nn.functional.avg_pool2d(seen[0], 4))
+
+
 def test_wrong_words_are_refused():
     with pytest.raises(ValueError, match="factor"):
         HandUNet.from_unet(tiny_unet(), factor=3)

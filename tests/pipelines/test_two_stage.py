@@ -152,7 +152,10 @@ def test_wrong_arguments_are_named_before_anything_is_sampled(pipeline, pose, mo
     monkeypatch.setattr(HandPipeline, "__call__", lambda *args, **options: pytest.fail("stage I ran"))
     bad = pose.copy()
     bad[112] = (np.nan, 0, 2)
+    far = pose.copy()
+    far[120] = (10, -4000, 2)
     cases = [
+        ({"pose": far}, "pose must be in pixels of the 64 x 64 canvas, got a coordinate of 4000"),
         ({"pose": pose[:100]}, r"pose must be an array \(133, 3\) or \(B, 133, 3\), got \(100, 3\)"),
         ({"pose": bad}, "finite"),
         ({"blending": "soft"}, "blending must be one of"),
