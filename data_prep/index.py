@@ -33,8 +33,9 @@ def run(job: Job, later: tuple[str, ...] = ()) -> tuple[Counts, bool]:
     rejected_path = job.folder("index") / "rejected.jsonl"
     if made:
         rejected = [json.loads(line) for line in rejected_path.read_bytes().splitlines()]
-        written = len(job.rows())
-        return Counts(written + len(rejected), written, rejected), False
+        rows = job.rows()
+        _notice_changes(job, {row.image for row in rows})
+        return Counts(len(rows) + len(rejected), len(rows), rejected), False
     rows, rejected = scan(job)
     if not rows:
         raise DataError(f"no images in root={job.root}", _why_none(rejected))
@@ -56,6 +57,16 @@ def scan(job: Job) -> tuple[list[Row], list[dict[str, str]]]:
             found[row.key] = row
     ordered = sorted(found.values(), key=lambda row: stable_hash(row.key))
     return _split(ordered[: job.settings.limit]), sorted(rejected, key=lambda row: (row["key"], row["image"]))
+
+
+def _notice_changes(job: Job, before: set[str]) -> None:
+    """Say when the root has changed since: what was prepared is not touched, so that a stopped run can go on."""
+    now = {row.image for row in scan(job)[0]}
+    if now != before:
+        print(
+            f"index: {job.root} has changed ({len(now - before)} new, {len(before - now)} gone); the index stays as it"
+            f" was. To start over: rm -r {job.out}"
+        )
 
 
 def _problem(row: Row) -> str:

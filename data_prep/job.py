@@ -12,6 +12,7 @@ from pathlib import Path
 
 from data_prep.settings import Settings
 from data_prep.sources import Row, Source, get_source
+from h2d.annotators.segment import sam_model
 from h2d.errors import ConfigError, DataError, SetupError
 
 INDEX = "index.jsonl"
@@ -59,6 +60,8 @@ class Job:
             if not settings.sam_checkpoint.is_file():
                 hint = "masks=grabcut needs no weights"
                 raise SetupError(f"sam_checkpoint={settings.sam_checkpoint} does not exist", hint)
+            if settings.sam_model == "auto":
+                sam_model(settings.sam_checkpoint)
         local = settings.llava.startswith((".", "/", "~"))
         if settings.captions == "llava" and local and not Path(settings.llava).expanduser().is_dir():
             raise SetupError(f"llava={settings.llava} does not exist", "captions=template needs no model")

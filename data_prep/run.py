@@ -25,16 +25,18 @@ def run_stages(name: str, dataset: str, settings: Settings) -> None:
     job = Job(dataset, settings, existing_root(settings, dataset), settings.out)
     job.check()
     total: dict[str, Counts] = {}
+    news = False
     with job.lock():
         for current in ORDER if name == "all" else (name,):
-            total[current] = _run(current, job)
-    if name == "all":
+            total[current], worked = _run(current, job)
+            news = news or worked
+    if name == "all" and news:
         print(table(total))
     if "pack" in total:
         print(f"shards: {job.folder('shards')}")
 
 
-def _run(name: str, job: Job) -> Counts:
+def _run(name: str, job: Job) -> tuple[Counts, bool]:
     start = time.monotonic()
     later = (*ORDER[ORDER.index(name) + 1 :], "shards")
     if name == "index":
@@ -48,7 +50,7 @@ def _run(name: str, job: Job) -> Counts:
     if worked and name != "index":
         lines = b"".join(json.dumps(row, sort_keys=True).encode() + b"\n" for row in counts.rejected)
         write_atomic(job.out / name / "rejected.jsonl", lines)
-    return counts
+    return counts, worked
 
 
 def table(total: dict[str, Counts]) -> str:

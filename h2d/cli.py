@@ -6,6 +6,7 @@ A command imports what it needs when it runs, so that ``h2d --help`` and the con
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 failed, 2 the input is wrong, 130 interrupted.
     """
+    # Threads that wait for each other in a busy loop slow training down several times when the cores have other work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = build_parser()
     options, leftovers = parser.parse_known_args(arguments)
     try:

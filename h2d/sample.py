@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def sample(request: SampleRequest) -> Path:
     source = read_pose(request.pose)
     prompt = request.prompt if request.prompt is not None else source.caption or DEFAULT_PROMPT
     pipeline = load_pipeline(request.pipeline).to(_device(request.device))
+    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
     person = square_sample(replace(source, caption=prompt), int(pipeline.config["image_size"]))
     picture = sample_people(pipeline, [(0, person)], seed=request.seed, settings=settings)[0]
     _write(request, prompt, settings, picture)

@@ -42,7 +42,7 @@ def root(tmp_path: Path, monkeypatch: Any) -> Callable[..., Path]:
 def test_every_shipped_experiment_composes(name: str, preset: str) -> None:
     experiment = compose(name, [DATA, *([f"preset={preset}"] if preset else [])]).experiment
     assert isinstance(experiment, Experiment)
-    assert experiment.run.name == name
+    assert experiment.run.name == name.rpartition("/")[2]
     assert experiment.accumulation * experiment.device_batch == experiment.trainer.global_batch
 
 

@@ -109,7 +109,9 @@ def window(points: np.ndarray, shape: tuple[int, ...], scale: float) -> tuple[sl
 
 def _scores(labels: np.ndarray, label: int, points: np.ndarray) -> dict[str, float]:
     values = labels[places(points, labels.shape)]
-    expected = max(int(hand_regions(points, labels.shape).likely.sum()), 1)
+    rows, columns = window(points, labels.shape, 3.0)
+    crop = labels[rows, columns]
+    expected = max(int(hand_regions(points - (columns.start, rows.start), crop.shape).likely.sum()), 1)
     return {
         "inside": float((values > 0).mean()),
         "own": float((values == label).mean()),

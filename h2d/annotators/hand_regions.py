@@ -81,12 +81,13 @@ def _polygon(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _grown(mask: np.ndarray, radius: float) -> np.ndarray:
+    """The mask with its edge moved outwards by ``radius`` pixels, inwards when it is negative."""
     import cv2
 
-    size = 2 * round(abs(radius)) + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    change = cv2.dilate if radius > 0 else cv2.erode
-    return change(mask.astype(np.uint8), kernel) > 0
+    if radius > 0:
+        return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5) <= radius
+    framed = np.pad(mask.astype(np.uint8), 1)
+    return cv2.distanceTransform(framed, cv2.DIST_L2, 5)[1:-1, 1:-1] > -radius
 
 
 def _before_wrist(points: np.ndarray, shape: tuple[int, ...], overhang: float) -> np.ndarray:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from h2d.annotators.caption import INSTRUCTION, LlavaCaptioner, TemplateCaptioner, pad_square
 from h2d.errors import SetupError
@@ -48,48 +47,9 @@ def test_templates(attributes: dict, hands: list[str], caption: str) -> None:
     assert TemplateCaptioner().describe(attributes, hands) == caption
 
 
-def save_tiny_llava(folder: Path) -> None:
-    """LLaVA's own classes with 69 thousand random parameters, saved as a checkpoint is."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import (
-        CLIPImageProcessor,
-        CLIPVisionConfig,
-        LlamaConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-        LlavaProcessor,
-        PreTrainedTokenizerFast,
-    )
-
-    torch.manual_seed(0)
-    words = ["<unk>", "<s>", "</s>", "<pad>", "<image>", *dict.fromkeys(f"USER ASSISTANT : . , {INSTRUCTION}".split())]
-    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>",
-        additional_special_tokens=["<image>"],
-    )  # fmt: skip
-    images = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
-    LlavaProcessor(
-        image_processor=images, tokenizer=tokenizer, patch_size=14, num_additional_image_tokens=1,
-        vision_feature_select_strategy="default",
-    ).save_pretrained(folder)  # fmt: skip
-    vision = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, image_size=28, patch_size=14
-    )
-    text = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=1, eos_token_id=2, pad_token_id=3,
-    )  # fmt: skip
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=4, image_seq_length=4)
-    LlavaForConditionalGeneration(config).save_pretrained(folder)
-
-
 @pytest.fixture(scope="module")
-def captioner(tmp_path_factory: pytest.TempPathFactory) -> LlavaCaptioner:
-    folder = tmp_path_factory.mktemp("tiny-llava")
-    save_tiny_llava(folder)
-    return LlavaCaptioner(str(folder), "cpu")
+def captioner(tiny_llava: Path) -> LlavaCaptioner:
+    return LlavaCaptioner(str(tiny_llava), "cpu")
 
 
 def test_llava_describes_a_batch_as_it_describes_one(captioner: LlavaCaptioner) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,41 +12,6 @@ from h2d.annotators.hand_masks import hands_of, window
 from h2d.annotators.segment import SAM_CROP, GrabCutSegmenter, SamSegmenter, negatives, sam_model
 from h2d.errors import DataError, SetupError
 from h2d.skeleton import HAND_LABELS
-
-
-def tiny_sam(checkpoint: str | None = None) -> torch.nn.Module:
-    """SAM's own classes at 1/1000 of its size."""
-    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-
-    norm = partial(torch.nn.LayerNorm, eps=1e-6)
-    encoder = ImageEncoderViT(
-        img_size=128, patch_size=16, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2, out_chans=32,
-        qkv_bias=True, use_rel_pos=True, global_attn_indexes=[1], window_size=4, norm_layer=norm,
-    )  # fmt: skip
-    prompts = PromptEncoder(
-        embed_dim=32, image_embedding_size=(8, 8), input_image_size=(128, 128), mask_in_chans=16
-    )  # fmt: skip
-    transformer = TwoWayTransformer(depth=2, embedding_dim=32, mlp_dim=64, num_heads=2)
-    decoder = MaskDecoder(
-        num_multimask_outputs=3, transformer=transformer, transformer_dim=32, iou_head_depth=3, iou_head_hidden_dim=32
-    )
-    return Sam(encoder, prompts, decoder)
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A state dict in the official format whose estimate of its own IoU is 0.9, for an architecture called vit_b."""
-    import segment_anything
-
-    monkeypatch.setitem(segment_anything.sam_model_registry, "vit_b", tiny_sam)
-    torch.manual_seed(0)
-    sam = tiny_sam()
-    last = sam.mask_decoder.iou_prediction_head.layers[-1]
-    torch.nn.init.zeros_(last.weight)
-    torch.nn.init.constant_(last.bias, 0.9)
-    path = tmp_path / "sam_vit_b_tiny.pth"
-    torch.save(sam.state_dict(), path)
-    return path
 
 
 def test_grabcut_agrees_with_the_exact_masks(two_hands: Rendered) -> None:
@@ -66,11 +30,10 @@ def test_grabcut_gives_the_same_mask_twice(two_hands: Rendered) -> None:
 
 
 def test_sam_is_asked_about_each_hand_in_its_own_crop(
-    checkpoint: Path, two_hands: Rendered, monkeypatch: pytest.MonkeyPatch
+    tiny_sam_checkpoint: Path, two_hands: Rendered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    segmenter = SamSegmenter(checkpoint, device="cpu")
+    segmenter = SamSegmenter(tiny_sam_checkpoint, device="cpu")
     assert segmenter.made_by == "sam-vit_b"
-    segmenter._predictor.model.mask_threshold = -1e9  # every pixel of the crop
     monkeypatch.setattr(hand_masks, "AREA_RANGE", (0, 1e9))
     asked = []
     predict = segmenter._predictor.predict
@@ -95,11 +58,10 @@ def test_sam_is_asked_about_each_hand_in_its_own_crop(
 
 
 def test_a_mask_that_sam_doubts_is_refused(
-    checkpoint: Path, two_hands: Rendered, monkeypatch: pytest.MonkeyPatch
+    tiny_sam_checkpoint: Path, two_hands: Rendered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hand_masks, "AREA_RANGE", (0, 1e9))
-    segmenter = SamSegmenter(checkpoint, device="cpu")
-    segmenter._predictor.model.mask_threshold = -1e9
+    segmenter = SamSegmenter(tiny_sam_checkpoint, device="cpu")
     torch.nn.init.constant_(segmenter._predictor.model.mask_decoder.iou_prediction_head.layers[-1].bias, 0.3)
     with pytest.raises(DataError, match=r"not sure of its mask: right hand, 0\.30"):
         segmenter.segment(two_hands.image, two_hands.pose)
@@ -113,13 +75,13 @@ def test_points_beside_a_hand_never_lie_on_it(two_hands: Rendered) -> None:
                 assert two_hands.hands[y, x] != HAND_LABELS[side]
 
 
-def test_wrong_checkpoints_are_one_clear_error(tmp_path: Path, checkpoint: Path) -> None:
+def test_wrong_checkpoints_are_one_clear_error(tmp_path: Path, tiny_sam_checkpoint: Path) -> None:
     with pytest.raises(SetupError, match="does not exist"):
         SamSegmenter(tmp_path / "sam_vit_h_4b8939.pth")
     with pytest.raises(SetupError, match="architecture"):
         sam_model(tmp_path / "weights.pth")
     damaged = tmp_path / "sam_vit_b_damaged.pth"
-    damaged.write_bytes(checkpoint.read_bytes()[:5000])
+    damaged.write_bytes(tiny_sam_checkpoint.read_bytes()[:5000])
     with pytest.raises(SetupError, match="not a checkpoint of SAM vit_b"):
         SamSegmenter(damaged)
     other = tmp_path / "sam_vit_b_other.pth"

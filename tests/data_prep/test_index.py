@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_the_index_does_not_depend_on_the_order_of_the_file_system(photos: Path)
     assert [row.key for row in limited] == [row.key for row in rows[:3]]
 
 
+def test_names_that_are_no_text_are_names_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    Path(os.fsdecode(os.fsencode(tmp_path / "root") + b"/\xff\xfe.jpg")).touch()
+    index.run(job(tmp_path / "root"))
+    (row,) = job(tmp_path / "root").rows()
+    assert (tmp_path / "root" / row.image).is_file()
+    assert validate_key(row.key).startswith("folder/image-")
+
+
 def test_two_images_are_enough_for_a_validation_image(photos: Path) -> None:
     for limit in (2, 3, 5):
         rows, _ = index.scan(job(photos, limit=limit))
@@ -59,12 +69,16 @@ def test_about_a_tenth_is_validation(tmp_path: Path) -> None:
     assert 20 <= sum(row.split == "val" for row in rows) <= 60
 
 
-def test_a_second_run_leaves_it_and_other_settings_are_an_error(photos: Path) -> None:
+def test_a_second_run_leaves_it_and_other_settings_are_an_error(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     index.run(job(photos))
     before = (photos.parent / "out" / "index.jsonl").read_bytes()
     (photos / "new.jpg").touch()
+    (photos / "a.jpg").unlink()
     counts, worked = index.run(job(photos))
     assert (counts.read, worked) == (5, False)
+    assert "has changed (1 new, 1 gone); the index stays as it was" in capsys.readouterr().out
     assert (photos.parent / "out" / "index.jsonl").read_bytes() == before
     with pytest.raises(ConfigError, match="limit=none, not 2"):
         index.run(job(photos, limit=2))
