@@ -51,15 +51,14 @@ demo: $(READY)  ## the whole method on rendered people, from raw images to repor
 	@cp $(DEMO)/evaluation/report.png $(DEMO)/report.png
 	@echo "look at $(DEMO)/report.png; make tensorboard shows the curves"
 
-BASE       := $(RUNS)/tiny-base
-BASE_STEPS ?= 10000
+BASE := $(RUNS)/tiny-base
 
-tiny-base: $(READY)  ## train the small base model of the tiny preset from scratch (an hour and a half on two cores)
-	$(PREP) generate synthetic root=$(BASE)/raw count=3000 size=384 seed=1 jobs=$(JOBS)
+tiny-base: $(READY)  ## train the base model of the tiny preset anew, from scratch (an hour and a half on two cores)
+	$(PREP) generate synthetic root=$(BASE)/raw count=2400 size=384 seed=1 jobs=$(JOBS)
 	$(PREP) all synthetic root=$(BASE)/raw out=$(BASE)/data keypoints=exact jobs=$(JOBS)
-	$(H2D) train tiny_autoencoder data.shards=$(BASE)/data/shards run.dir=$(BASE) run.name=autoencoder
+	$(H2D) train tiny_autoencoder data.shards=$(BASE)/data/shards run.dir=$(BASE) run.name=autoencoder --resume auto
 	$(PY) -m h2d.tiny_base --shards $(BASE)/data/shards --autoencoder $(BASE)/autoencoder/checkpoints/last.ckpt --out $(BASE)/start
-	$(H2D) train tiny_text_to_image model.base=$(BASE)/start data.shards=$(BASE)/data/shards run.dir=$(BASE) run.name=text_to_image trainer.max_steps=$(BASE_STEPS)
+	$(H2D) train tiny_text_to_image model.base=$(BASE)/start data.shards=$(BASE)/data/shards run.dir=$(BASE) run.name=text_to_image --resume auto
 	$(PY) -m h2d.tiny_base --shards $(BASE)/data/shards --autoencoder $(BASE)/autoencoder/checkpoints/last.ckpt --text-to-image $(BASE)/text_to_image/checkpoints/last.ckpt --out h2d/assets/tiny-base
 
 tensorboard: $(READY)  ## watch the runs: RUNS=runs PORT=6006
