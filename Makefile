@@ -29,7 +29,7 @@ $(READY): .ci/requirements.lock pyproject.toml
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PY) -c 'import uv' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check uv
 	$(VENV)/bin/uv pip sync --quiet --python $(PY) --require-hashes .ci/requirements.lock
-	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --editable . uv
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 lock:  ## resolve the newest dependencies into .ci/requirements.lock

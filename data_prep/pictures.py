@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +32,11 @@ def read_bytes(job: Job, item: Item) -> bytes:
         ImageError: it cannot be read.
         DataError: it is not the file whose keypoints were found.
     """
+    path = job.root / item.row.image
     try:
-        data = (job.root / item.row.image).read_bytes()
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
+            raise ImageError(item.row.image, "not a file")
+        data = path.read_bytes()
     except OSError as error:
         raise ImageError(item.row.image, error.strerror or type(error).__name__) from error
     if "keypoints.json" in item.members and digest(data) != found(item).facts["sha256"]:

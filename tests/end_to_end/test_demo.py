@@ -11,7 +11,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
-    "train": ["trainer.max_steps=2", "optim.warmup_steps=0", "evaluation.samples=1", "sampling.num_inference_steps=3"],
+    "train": [
+        "trainer.max_steps=2",
+        "trainer.log_every_n_steps=1",
+        "optim.warmup_steps=0",
+        "evaluation.samples=1",
+        "sampling.num_inference_steps=3",
+    ],
     "evaluate": ["evaluation.samples=1", "sampling.num_inference_steps=3"],
     "sample": ["--steps", "3"],
     "generate": ["count=16", "size=320"],
