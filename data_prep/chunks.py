@@ -6,6 +6,7 @@ Its first sample, ``chunk.json``, counts and lists the rejected images; the othe
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -103,8 +104,13 @@ def keep_record(folder: Path, record: dict[str, Any], later: Sequence[str]) -> N
         if before.get(key) != record.get(key):
             old, new = _short(before.get(key)), _short(record.get(key))
             made = f"with {key}={old}, not {new}" if "of " not in key else f"from {key.replace('of ', 'another ', 1)}"
-            remove = " ".join(str(folder.parent / name) for name in (folder.name, *later))
-            raise ConfigError(f"{folder} was made {made}", f"choose another out=, or: rm -r {remove}")
+            raise ConfigError(f"{folder} was made {made}", f"choose another out=, or: {to_remove(folder, later)}")
+
+
+def to_remove(folder: Path, later: Sequence[str]) -> str:
+    """The command that removes a stage's results and what was made from them, and nothing else."""
+    there = [path for path in (folder, *(folder.parent / name for name in later)) if path.exists()]
+    return shlex.join(["rm", "-r", *map(str, there)])
 
 
 def _short(value: Any) -> str:

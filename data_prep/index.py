@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from data_prep.chunks import Counts, keep_record
+from data_prep.chunks import RECORD, Counts, keep_record, to_remove
 from data_prep.job import INDEX, Job
 from data_prep.sources import Row, stable_hash
 from h2d.data.schema import validate_key
@@ -27,18 +27,20 @@ def run(job: Job, later: tuple[str, ...] = ()) -> tuple[Counts, bool]:
         DataError: the root holds no image.
         ConfigError: they are there for another root or limit.
     """
-    made = (job.out / INDEX).is_file()
+    folder = job.folder("index")
     settings = {"dataset": job.dataset, "root": str(job.root.resolve()), "limit": job.settings.limit}
-    keep_record(job.folder("index"), settings, (INDEX, *later))
-    rejected_path = job.folder("index") / "rejected.jsonl"
-    if made:
+    rejected_path = folder / "rejected.jsonl"
+    if (job.out / INDEX).is_file():
+        keep_record(folder, settings, (INDEX, *later))
         rejected = [json.loads(line) for line in rejected_path.read_bytes().splitlines()]
         rows = job.rows()
-        _notice_changes(job, {row.image for row in rows})
+        _notice_changes(job, {row.image for row in rows}, later)
         return Counts(len(rows) + len(rejected), len(rows), rejected), False
     rows, rejected = scan(job)
     if not rows:
         raise DataError(f"no images in root={job.root}", _why_none(rejected))
+    (folder / RECORD).unlink(missing_ok=True)  # of a command that found no images, or was killed here
+    keep_record(folder, settings, ())
     write_atomic(rejected_path, _lines(rejected))
     write_atomic(job.out / INDEX, _lines([row.as_dict() for row in rows]))
     return Counts(len(rows) + len(rejected), len(rows), rejected), True
@@ -59,13 +61,13 @@ def scan(job: Job) -> tuple[list[Row], list[dict[str, str]]]:
     return _split(ordered[: job.settings.limit]), sorted(rejected, key=lambda row: (row["key"], row["image"]))
 
 
-def _notice_changes(job: Job, before: set[str]) -> None:
+def _notice_changes(job: Job, before: set[str], later: tuple[str, ...]) -> None:
     """Say when the root has changed since: what was prepared is not touched, so that a stopped run can go on."""
     now = {row.image for row in scan(job)[0]}
     if now != before:
         print(
             f"index: {job.root} has changed ({len(now - before)} new, {len(before - now)} gone); the index stays as it"
-            f" was. To start over: rm -r {job.out}"
+            f" was. To start over: {to_remove(job.folder('index'), (INDEX, *later))}"
         )
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from data_prep.locks import alone_in
 from data_prep.settings import Settings
 from data_prep.sources import Row, Source, get_source
 from h2d.annotators.segment import sam_model
 from h2d.errors import ConfigError, DataError, SetupError
 
 INDEX = "index.jsonl"
+FOLDERS = ("index", "keypoints", "masks", "captions", "filter", "pack", "shards")
+"""What the stages make under ``out``; anything else there is not ours."""
 
 
 @dataclass(frozen=True)
@@ -81,26 +82,6 @@ class Job:
             raise DataError(f"{path} does not exist", f"run `python -m data_prep index {self.dataset} ...` first")
         return [Row(**json.loads(line)) for line in path.read_bytes().splitlines()]
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder for this command, and clear away what a killed one left.
-
-        Raises:
-            SetupError: another command works in the folder, or it cannot be written.
-        """
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            file = open(self.out / ".lock", "w")  # noqa: SIM115
-        except OSError as error:
-            raise SetupError(f"cannot write to out={self.out}: {error.strerror}", "choose another out=") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SetupError(f"another command is at work in {self.out}", "wait for it, or choose out=") from None
-            except OSError:  # a file system without locks: then nothing may be cleared away either
-                yield
-                return
-            for leftover in self.out.glob("**/.*.tmp"):
-                leftover.unlink(missing_ok=True)
-            yield
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Hold ``out`` for this command, and clear away what a killed one left; see ``alone_in``."""
+        return alone_in(self.out, [f".{INDEX}.*.tmp", *(f"{name}/.*.tmp" for name in FOLDERS)])

@@ -1,7 +1,8 @@
 """Work in several processes that survives the death of any of them.
 
 Processes are started afresh (never forked: MediaPipe aborts or hangs in a forked child), ignore Ctrl-C (their parent
-ends them) and may be watched: one that spends too long on an image ends itself, which then counts as a death.
+ends them), end when their parent is gone, and may be watched: one that spends too long on an image ends itself, which
+then counts as a death.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import faulthandler
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -91,6 +93,15 @@ def _start() -> None:
     global _in_worker
     _in_worker = True
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # there is a process for each core, so each needs one thread
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
         os.environ.setdefault(name, "1")
+
+
+def _end_with_parent() -> None:
+    """A killed parent ends nobody: its workers would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

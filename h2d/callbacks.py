@@ -26,7 +26,7 @@ from h2d.experiment import SamplingConfig
 from h2d.files import write_atomic
 from h2d.images import encode_png
 from h2d.monitoring import evaluate_task
-from h2d.progress import StepProgress
+from h2d.progress import LossTrend, StepProgress
 from h2d.runs import run_folder
 from h2d.tasks.base import DiffusionTask
 
@@ -40,6 +40,7 @@ def build_callbacks(experiment: Experiment) -> list[L.Callback]:
     callbacks: list[L.Callback] = [
         LearningRateMonitor(logging_interval="step"),
         StepProgress(experiment.trainer.log_every_n_steps),
+        LossTrend(experiment.trainer.log_every_n_steps),
         Checkpoints(folder, checkpoint.every_n_steps, checkpoint.keep),
     ]
     if experiment.optim.ema_decay is not None:

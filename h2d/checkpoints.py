@@ -118,3 +118,7 @@ class Checkpoints(ModelCheckpoint):
             candidates = self._monitor_candidates(trainer)
             self._save_topk_checkpoint(trainer, candidates)
             self._save_last_checkpoint(trainer, candidates)
+
+    def _should_remove_checkpoint(self, trainer: L.Trainer, previous: str, current: str) -> bool:
+        """Like any other, the one that the run was resumed from: Lightning would keep it, one more after each stop."""
+        return previous != current

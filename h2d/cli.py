@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        again = "; --resume auto goes on from the last checkpoint" if "resume" in options else ""
+        print(f"interrupted{again}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, `head` for example, has seen enough
         sys.stderr.close()

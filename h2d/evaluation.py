@@ -20,7 +20,7 @@ import torch
 from h2d.data.schema import Sample
 from h2d.data.shards import iter_samples, read_manifest
 from h2d.detection import DETECT_SIZE, Detector, PoseDetector
-from h2d.errors import ConfigError
+from h2d.errors import ConfigError, DataError
 from h2d.experiment import Experiment, SamplingConfig
 from h2d.grids import labelled_grid
 from h2d.metrics.suite import Suite
@@ -202,10 +202,11 @@ def run_evaluation(experiment: Experiment, pipeline_folder: Path) -> str:
 
     Raises:
         ConfigError: the run's folder holds an evaluation, or the pipeline was trained for another blending.
+        DataError: the split has fewer samples than are asked for.
         H2DError: the pipeline or the data is not what it should be.
     """
     settings, shards = experiment.evaluation, experiment.data.shards
-    total = read_manifest(shards).counts.get(settings.split, 0) if settings.samples == -1 else settings.samples
+    total = _total(experiment)
     samples = islice(iter_samples(shards, settings.split), total)
     report = Report(experiment, pipeline_folder, total)
     pipeline = _load(pipeline_folder, experiment)
@@ -221,6 +222,19 @@ def run_evaluation(experiment: Experiment, pipeline_folder: Path) -> str:
             on_picture=report.add,
         )
     return report.write(evaluation)
+
+
+def _total(experiment: Experiment) -> int:
+    """Number of samples to evaluate: numbers over a part never pass for those over all that were asked for."""
+    settings, shards = experiment.evaluation, experiment.data.shards
+    counts = read_manifest(shards).counts
+    if settings.split not in counts:
+        raise DataError(f"{shards} has no split {settings.split!r}", f"evaluation.split={' or '.join(counts)}")
+    available = counts[settings.split]
+    if settings.samples > available:
+        problem = f"the split {settings.split!r} of {shards} has {available} samples, not {settings.samples}"
+        raise DataError(problem, "lower evaluation.samples, or -1 for all")
+    return available if settings.samples == -1 else settings.samples
 
 
 def _load(folder: Path, experiment: Experiment) -> TwoStagePipeline:

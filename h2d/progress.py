@@ -1,4 +1,4 @@
-"""Progress of training in optimiser steps: a bar on a terminal, plain lines in a log."""
+"""Progress of training in optimiser steps: a bar on a terminal, plain lines in a log, and what it gained."""
 
 from __future__ import annotations
 
@@ -66,3 +66,38 @@ class StepProgress(L.Callback):
 
 def _loss(trainer: L.Trainer) -> float:
     return float(trainer.callback_metrics.get("train/loss", float("nan")))
+
+
+class LossTrend(L.Callback):
+    """Prints at the end how far each training loss moved: single steps are too noisy to tell.
+
+    Args:
+        every_n_steps: distance of the steps that are looked at.
+    """
+
+    def __init__(self, every_n_steps: int) -> None:
+        self.every_n_steps = every_n_steps
+        self._seen: dict[int, dict[str, float]] = {}
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the losses of every n-th step."""
+        if trainer.global_step % self.every_n_steps == 0:
+            losses = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+            self._seen[trainer.global_step] = {name: float(value) for name, value in losses.items()}
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the means of the first and of the last fifth of what was kept."""
+        rows = list(self._seen.values())
+        count = len(rows) // 5
+        if count and trainer.is_global_zero:
+            means = [
+                f"{name.removeprefix('train/')} {_mean(rows[:count], name):.4f} -> {_mean(rows[-count:], name):.4f}"
+                for name in rows[0]
+            ]
+            print(f"losses, first and last {count * self.every_n_steps} steps: {', '.join(means)}", flush=True)
+
+
+def _mean(rows: list[dict[str, float]], name: str) -> float:
+    return sum(row[name] for row in rows) / len(rows)

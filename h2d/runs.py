@@ -57,22 +57,21 @@ def choose_checkpoint(folder: Path, resume: str) -> Path | None:
         resume: ``auto`` takes the newest checkpoint or starts afresh, ``never`` starts afresh, else a checkpoint file.
 
     Raises:
-        ConfigError: ``never`` in a folder that holds checkpoints, which a fresh run would mix with its own.
+        ConfigError: ``never``, or another file, in a folder that holds checkpoints, which the run would mix with its own.
         CheckpointError: the file does not exist.
     """
     newest = newest_checkpoint(folder)
     if resume == "auto":
         return newest
-    if resume == "never":
-        if newest:
-            raise ConfigError(
-                f"{folder} already holds a run (checkpoint of step {step_of(newest):,})",
-                "continue it with --resume auto, or choose another run.name=NAME",
-            )
-        return None
-    if not Path(resume).is_file():
+    chosen = None if resume == "never" else Path(resume)
+    if chosen and not chosen.is_file():
         raise CheckpointError(f"no checkpoint {resume}", "--resume takes auto, never or the path of a .ckpt file")
-    return Path(resume)
+    if newest and (chosen is None or chosen.resolve() != newest.resolve()):
+        raise ConfigError(
+            f"{folder} already holds a run (checkpoint of step {step_of(newest):,})",
+            "continue it with --resume auto, or choose another run.name=NAME",
+        )
+    return chosen
 
 
 def write_records(folder: Path, experiment: Experiment, resumed_from: Path | None) -> None:

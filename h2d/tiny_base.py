@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,27 @@ def assemble(shards: Path, autoencoder: Path, text_to_image: Path | None, out: P
     temporary.rename(out)
 
 
+def reconstruction(base: Path, shards: Path, count: int = 32) -> dict[str, float]:
+    """Peak signal-to-noise ratio in dB of decoded latents, mean over the first test samples: hand crops and people."""
+    import torch
+
+    from h2d.data.samples import hand_example, outpaint_example
+    from h2d.data.shards import iter_samples
+    from h2d.networks.base import load_frozen
+    from h2d.networks.tiny import IMAGE_SIZE
+
+    parts, samples = load_frozen(str(base)), list(islice(iter_samples(shards, "test"), count))
+    crop = {"margin": 1.6, "sigma_px": 5.0, "wrist": "all", "latent_size": IMAGE_SIZE // parts.factor}
+    hands = [hand_example(one, size=IMAGE_SIZE, rng=None, augment=None, **crop) for one in samples]  # type: ignore[arg-type]
+    people = [outpaint_example(one, size=IMAGE_SIZE) for one in samples]
+    ratios = {}
+    for name, examples in (("hands", hands), ("people", people)):
+        image = torch.stack([example["image"] for example in examples])
+        error = (parts.decode(parts.encode_image(image, sample=False)) - image).square().mean(dim=(1, 2, 3))
+        ratios[name] = float((10 * torch.log10(4 / error)).mean())  # images span 2
+    return ratios
+
+
 def _captions(shards: Path) -> Iterator[str]:
     from h2d.data.shards import iter_samples
 
@@ -91,6 +113,8 @@ def main() -> int:
         return error.exit_code
     size = sum(file.stat().st_size for file in arguments.out.rglob("*.safetensors"))
     print(f"{arguments.out}: {size / 1e6:.1f} MB of weights")
+    for name, ratio in reconstruction(arguments.out, arguments.shards).items():
+        print(f"reconstruction of {name}: {ratio:.1f} dB")
     return 0
 
 

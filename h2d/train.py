@@ -8,6 +8,7 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from h2d import __version__
 from h2d.callbacks import build_callbacks
@@ -15,6 +16,7 @@ from h2d.checkpoints import AtomicCheckpointIO, check_resumable
 from h2d.config import Experiment
 from h2d.data.datamodule import ShardDataModule
 from h2d.data.shards import Manifest, read_manifest
+from h2d.errors import SetupError
 from h2d.runs import choose_checkpoint, commit, run_folder, step_of, write_records
 from h2d.tasks import build_task
 from h2d.tasks.base import DiffusionTask
@@ -78,7 +80,21 @@ def build(experiment: Experiment) -> Run:
 
 
 def build_trainer(experiment: Experiment) -> L.Trainer:
-    """Lightning's trainer; it counts in optimiser steps, since the training stream has no end."""
+    """Lightning's trainer; it counts in optimiser steps, since the training stream has no end.
+
+    Raises:
+        SetupError: this machine lacks the devices that are asked for.
+    """
+    settings = experiment.trainer
+    try:
+        return _trainer(experiment)
+    except MisconfigurationException as error:
+        wanted = f"trainer.accelerator={settings.accelerator} trainer.devices={settings.devices}"
+        reason = str(error).strip().splitlines()[0]
+        raise SetupError(f"{wanted}: {reason}", "`h2d doctor` lists the devices of this machine") from error
+
+
+def _trainer(experiment: Experiment) -> L.Trainer:
     settings, folder = experiment.trainer, run_folder(experiment)
     return L.Trainer(
         default_root_dir=folder,
@@ -94,7 +110,7 @@ def build_trainer(experiment: Experiment) -> L.Trainer:
         check_val_every_n_epoch=None,
         limit_val_batches=settings.val_batches,
         log_every_n_steps=settings.log_every_n_steps,
-        logger=TensorBoardLogger(folder, name="", version=""),
+        logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
         callbacks=build_callbacks(experiment),
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,

@@ -269,11 +269,15 @@ def test_other_blending_than_in_training_is_an_error(experiment, pipeline_folder
         run_evaluation(experiment, pipeline_folder)
 
 
-def test_more_samples_than_there_are_is_an_error(experiment, pipeline_folder, monkeypatch):
-    monkeypatch.setattr(evaluation, "PoseDetector", Detectors())
-    experiment = replace(experiment, evaluation=replace(experiment.evaluation, samples=4))
-    with pytest.raises(DataError, match="has 3 samples, not 4"):
-        run_evaluation(experiment, pipeline_folder)
+@pytest.mark.parametrize(
+    ("change", "message", "hint"),
+    [({"samples": 4}, "has 3 samples, not 4", "-1 for all"), ({"split": "val"}, "no split 'val'", "split=test")],
+)
+def test_samples_that_are_not_there_are_an_error_before_anything_is_loaded(change, message, hint, experiment, tmp_path):
+    experiment = replace(experiment, evaluation=replace(experiment.evaluation, **change))
+    with pytest.raises(DataError, match=message) as caught:
+        run_evaluation(experiment, tmp_path / "no pipeline")
+    assert hint in caught.value.hint
 
 
 def test_a_folder_without_a_pipeline_is_named(experiment, tmp_path):

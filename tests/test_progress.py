@@ -3,7 +3,7 @@ from typing import Any
 
 import torch
 
-from h2d.progress import StepProgress
+from h2d.progress import LossTrend, StepProgress
 
 
 def _trainer(**changes: Any) -> Any:
@@ -40,3 +40,13 @@ def test_a_terminal_gets_a_bar(monkeypatch: Any, capsys: Any) -> None:
     captured = capsys.readouterr()
     assert "6/6" in captured.err
     assert captured.out == ""
+
+
+def test_the_end_tells_how_far_the_losses_moved(capsys: Any) -> None:
+    trend, trainer = LossTrend(every_n_steps=2), _trainer(max_steps=20)
+    for step in range(1, 21):
+        trainer.global_step = step
+        trainer.callback_metrics = {"train/loss": torch.tensor(float(step)), "val/loss": torch.tensor(0.0)}
+        trend.on_train_batch_end(trainer, None, None, None, step)  # type: ignore[arg-type]
+    trend.on_train_end(trainer, None)  # type: ignore[arg-type]
+    assert capsys.readouterr().out == "losses, first and last 4 steps: loss 3.0000 -> 19.0000\n"

@@ -34,8 +34,11 @@ def test_choice(tmp_path: Path) -> None:
     assert choose_checkpoint(empty, "auto") is choose_checkpoint(empty, "never") is None
     step_two = full / "checkpoints" / "step-0000002.ckpt"
     assert choose_checkpoint(full, "auto") == choose_checkpoint(empty, str(step_two)) == step_two
-    with pytest.raises(ConfigError, match=r"step 2\)"):
-        choose_checkpoint(full, "never")
+    assert choose_checkpoint(full, str(step_two)) == step_two
+    older = _checkpoints(tmp_path / "older", "step-0000001.ckpt") / "checkpoints" / "step-0000001.ckpt"
+    for resume in ("never", str(older)):
+        with pytest.raises(ConfigError, match=r"step 2\)"):
+            choose_checkpoint(full, resume)
     with pytest.raises(CheckpointError, match="nowhere"):
         choose_checkpoint(full, "nowhere.ckpt")
 

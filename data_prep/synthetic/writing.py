@@ -10,20 +10,21 @@ A run that was killed continues where it stopped; a finished data set is left al
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
 import uuid
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Generator
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from data_prep.locks import alone_in
+from data_prep.processes import BrokenProcessPool, pool
 from h2d.errors import ConfigError, DataError, SetupError
 from h2d.files import write_atomic
 from h2d.images import encode_jpeg, encode_png
@@ -99,11 +100,13 @@ def generate(root: Path, count: int, seed: int, size: int = 512, jobs: int = 1, 
         raise ConfigError(f"jobs must be at least 1, not {jobs}")
     if _is_complete(root, request):
         return _report(root, 0, count)
-    missing = [index for index in range(count) if not request.record_path(root, index).exists()]
-    for _ in tqdm(_render_all(root, request, missing, jobs), total=len(missing), unit="picture", disable=None):
-        pass
-    _write_annotations(root, request)
-    _write_json(root / MARKER, asdict(request) | {"complete": True})
+    with alone_in(root, ["**/.*.tmp"]):
+        missing = [index for index in range(count) if not request.record_path(root, index).exists()]
+        with contextlib.closing(_render_all(root, request, missing, jobs)) as pictures:
+            for _ in tqdm(pictures, total=len(missing), unit="picture", disable=None):
+                pass
+        _write_annotations(root, request)
+        _write_json(root / MARKER, asdict(request) | {"complete": True})
     return _report(root, len(missing), count - len(missing))
 
 
@@ -134,26 +137,18 @@ def _is_complete(root: Path, request: Request) -> bool:
     return complete
 
 
-def _render_all(root: Path, request: Request, indices: list[int], jobs: int) -> Iterator[int]:
+def _render_all(root: Path, request: Request, indices: list[int], jobs: int) -> Generator[int, None, None]:
     if jobs == 1 or len(indices) < 2:
         for index in indices:
             yield _write_picture(root, request, index)
         return
-    pool = ProcessPoolExecutor(min(jobs, len(indices)), get_context("spawn"), _one_thread)
     try:
-        for done in as_completed([pool.submit(_write_picture, root, request, index) for index in indices]):
-            yield done.result()
+        with pool(min(jobs, len(indices))) as executor:
+            for done in as_completed([executor.submit(_write_picture, root, request, index) for index in indices]):
+                yield done.result()
     except BrokenProcessPool as error:
         hint = "each needs about 400 MB; use fewer jobs and run the same command again, it continues"
         raise SetupError("a rendering process was killed", hint) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _one_thread() -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
 
 
 def _write_picture(root: Path, request: Request, index: int) -> int:

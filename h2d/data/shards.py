@@ -113,7 +113,8 @@ def read_manifest(folder: Path | str) -> Manifest:
     folder = Path(folder)
     path = folder / MANIFEST
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder of shards: it does not exist", _HOW)
+        reason = "it is a file" if folder.exists() else "it does not exist"
+        raise DataError(f"{folder} is not a folder of shards: {reason}", _HOW)
     if not path.is_file():
         unfinished = any(folder.glob("*.tar"))
         reason = "its preparation was not finished" if unfinished else f"it has no {MANIFEST}"

@@ -37,6 +37,20 @@ def test_pictures_are_found_by_extension_and_get_safe_unique_keys(photos: Path) 
     assert all(row.key.startswith("folder/") for row in rows)
 
 
+def test_what_stays_out_is_counted_with_its_reason(photos: Path) -> None:
+    (photos / "album").symlink_to(photos / "b", target_is_directory=True)
+    (photos / "b" / "g.HEIC").touch()
+    counts, _ = index.run(job(photos))
+    assert counts.line() == "read 7 = written 5 + rejected 2 (1 format not read, 1 link to a folder)"
+
+
+def test_an_empty_root_is_forgotten(photos: Path) -> None:
+    (photos.parent / "empty").mkdir()
+    with pytest.raises(DataError, match="no images"):
+        index.run(job(photos.parent / "empty"))
+    assert index.run(job(photos))[1]
+
+
 def test_the_index_does_not_depend_on_the_order_of_the_file_system(photos: Path) -> None:
     rows, _ = index.scan(job(photos))
     assert rows == index.scan(job(photos))[0]

@@ -52,7 +52,7 @@ def test_options_that_cannot_work_together(people: Path, tmp_path: Path, capsys:
         ("masks=sam", "masks=sam needs sam_checkpoint"),
         ("keypoints=exact", "folder brings no keypoints of its own"),
         ("sam_checkpoint=/none/sam_vit_b.pth", "sam_checkpoint=/none/sam_vit_b.pth does not exist"),
-        ("out=/proc/none", "cannot write to out=/proc/none"),
+        ("out=/proc/none", "cannot write to /proc/none"),
     ):
         words = folder if not word.startswith("out=") else [*folder[:3], "jobs=1"]
         assert main([*words, word]) == 2
@@ -76,18 +76,34 @@ def test_nothing_heavy_is_loaded_before_the_input_is_checked() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_an_interrupted_run_ends_with_130_and_leaves_nothing_half(people: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_with_130_and_leaves_nothing_half(people: Path, tmp_path: Path, number: int) -> None:
     words = ["all", "synthetic", f"root={people}", f"out={tmp_path}", "jobs=2", "chunk_size=1"]
     process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("keypoints/*.tar")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    wait_for(tmp_path, "keypoints/*.tar")
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.strip() == "interrupted: the same command goes on where this one stopped"
     assert not list(tmp_path.glob("**/.*.tmp"))
     assert not (tmp_path / "shards" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_outlives_the_command(tmp_path: Path, number: int) -> None:
+    words = ["generate", "synthetic", f"root={tmp_path}", "count=40", "size=64", "jobs=2"]
+    process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_for(tmp_path, "exact/*/*.json")
+    process.send_signal(number)
+    process.communicate(timeout=30)  # ends when the last process that inherited the pipe does
+    assert process.returncode in (130, -number)
+
+
+def wait_for(folder: Path, pattern: str) -> None:
+    """Wait until a command has left the first file of a kind."""
+    deadline = time.monotonic() + 60
+    while not list(folder.glob(pattern)) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(people: Path, tmp_path: Path) -> None:

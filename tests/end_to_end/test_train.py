@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from h2d.errors import CheckpointError, ConfigError
+from h2d.errors import CheckpointError, ConfigError, SetupError
 from h2d.train import build, describe, train, with_total_steps
 
 
@@ -73,12 +73,20 @@ def test_resume_auto_starts_afresh_continues_and_notices_the_end(
     experiment = smoke(tmp_path, "tiny_autoencoder")
     train(experiment, resume="auto")
     assert "training into" in capsys.readouterr().out
-    train(smoke(tmp_path, "tiny_autoencoder", "trainer.max_steps=3"), resume="auto")
+    train(smoke(tmp_path, "tiny_autoencoder", "trainer.max_steps=4"), resume="auto")
     assert "step-0000002.ckpt at step 2" in capsys.readouterr().out
-    train(smoke(tmp_path, "tiny_autoencoder", "trainer.max_steps=3"), resume="auto")
+    kept = sorted(path.name for path in (tmp_path / "tiny_autoencoder" / "checkpoints").iterdir())
+    assert kept == ["last.ckpt", "step-0000003.ckpt", "step-0000004.ckpt"]
+    train(smoke(tmp_path, "tiny_autoencoder", "trainer.max_steps=4"), resume="auto")
     assert "is complete" in capsys.readouterr().out
     starts = json.loads((tmp_path / "tiny_autoencoder" / "provenance.json").read_text())["starts"]
     assert [bool(start["resumed_from"]) for start in starts] == [False, True]
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has it")
+def test_a_missing_device_is_named(smoke: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"trainer\.accelerator=mps"):
+        build(smoke(tmp_path, "hand", "trainer.accelerator=mps"))
 
 
 @pytest.mark.parametrize("change", ["optim.ema_decay=0.9", "image_size=128", "model.conv_in_init=zero"])
