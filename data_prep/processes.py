@@ -11,13 +11,13 @@ import contextlib
 import faulthandler
 import multiprocessing
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from h2d.workers import start_worker
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -92,16 +92,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 def _start() -> None:
     global _in_worker
     _in_worker = True
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    start_worker()
     # there is a process for each core, so each needs one thread
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
         os.environ.setdefault(name, "1")
-
-
-def _end_with_parent() -> None:
-    """A killed parent ends nobody: its workers would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

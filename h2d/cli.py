@@ -144,6 +144,12 @@ def _add_sample(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=50, help="denoising steps of each stage (%(default)s)")
     parser.add_argument("--guidance", type=float, default=7.5, help="classifier-free guidance (%(default)s)")
+    parser.add_argument(
+        "--start-radius",
+        type=float,
+        default=49.0,
+        help="radius of the first, largest mask of sequential blending, in pixels at 512 (%(default)s)",
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="result.png, stages.png, sample.json")
 
@@ -153,7 +159,7 @@ def _sample(options: argparse.Namespace) -> None:
     from h2d.sample import SampleRequest, sample
 
     quiet_libraries()
-    names = ("pipeline", "pose", "prompt", "blending", "seed", "steps", "guidance", "device", "out")
+    names = ("pipeline", "pose", "prompt", "blending", "seed", "steps", "guidance", "start_radius", "device", "out")
     print(sample(SampleRequest(**{name: getattr(options, name) for name in names})))
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from h2d.annotators.pose import HolisticPose, PoseResult
 from h2d.errors import SetupError
+from h2d.workers import start_worker
 
 DETECT_SIZE = 512
 """Side in pixels to which smaller images are enlarged: MediaPipe misses small hands."""
@@ -38,7 +39,7 @@ class PoseDetector:
 
     def __init__(self, detect_size: int = DETECT_SIZE, jobs: int = 1) -> None:
         self.detect_size = detect_size
-        self._pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+        self._pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=start_worker)
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[PoseResult]:
         """Poses of the images, in order.

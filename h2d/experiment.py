@@ -14,6 +14,9 @@ from typing import Any, Literal
 MISSING: Any = "???"
 """What a required setting holds until a file or the command line gives it a value."""
 
+MAX_STEPS = 1000
+"""Noise levels of Stable Diffusion, and so the most denoising steps."""
+
 REFERENCE_SIZE = 512
 """Settings in pixels are given for images of this side; the parts scale them to ``image_size``."""
 
@@ -277,6 +280,8 @@ def _rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
         yield "trainer.max_steps", "is -1 and so is trainer.max_epochs: training would never end"
     if 0 <= trainer.max_steps <= experiment.optim.warmup_steps and experiment.optim.warmup_steps:
         yield "optim.warmup_steps", f"{experiment.optim.warmup_steps} leaves nothing of {trainer.max_steps} steps"
+    if sampling.num_inference_steps > MAX_STEPS:
+        yield "sampling.num_inference_steps", f"has to be at most {MAX_STEPS}, not {sampling.num_inference_steps}"
     if sampling.unblended_last_steps >= sampling.num_inference_steps:
         yield (
             "sampling.unblended_last_steps",

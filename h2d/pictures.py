@@ -101,7 +101,7 @@ def _person(output: TwoStageOutput, place: int, index: int, sample: Sample) -> P
         "pose": output.skeletons[place],
         "hand (stage I)": mosaic([to_uint8(hand) for hand in output.hand_images[place]], size),
         "predicted mask": mosaic([to_uint8(mask) for mask in masks], size),
-        "canvas": to_uint8(output.canvas[place]),
+        "canvas": to_uint8(output.canvas[place] / 2 + 0.5),
         "result": to_uint8(output.images[place]),
         "photograph": sample.image,
     }

@@ -84,8 +84,9 @@ class LossTrend(L.Callback):
     ) -> None:
         """Keep the losses of every n-th step."""
         if trainer.global_step % self.every_n_steps == 0:
-            losses = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
-            self._seen[trainer.global_step] = {name: float(value) for name, value in losses.items()}
+            values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            losses = {name: value for name, value in values.items() if name.startswith("train/") and name != "train/lr"}
+            self._seen[trainer.global_step] = losses
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the means of the first and of the last fifth of what was kept."""

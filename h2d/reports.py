@@ -13,7 +13,7 @@ from tqdm import tqdm
 from h2d.data.schema import Sample
 from h2d.errors import ConfigError
 from h2d.experiment import Experiment
-from h2d.files import write_atomic
+from h2d.files import make_folder, write_atomic
 from h2d.images import encode_png
 from h2d.metrics.suite import MAIN_KEYS
 from h2d.pictures import Picture
@@ -45,6 +45,7 @@ class Report:
         self.folder = run_folder(experiment)
         if (self.folder / NUMBERS).exists():
             raise ConfigError(f"{self.folder} already holds an evaluation", "choose another run.name=NAME")
+        make_folder(self.folder)
         for leftover in (self.folder / "samples").glob("[0-9]" * 6 + ".png"):
             leftover.unlink()
 

@@ -57,7 +57,8 @@ def choose_checkpoint(folder: Path, resume: str) -> Path | None:
         resume: ``auto`` takes the newest checkpoint or starts afresh, ``never`` starts afresh, else a checkpoint file.
 
     Raises:
-        ConfigError: ``never``, or another file, in a folder that holds checkpoints, which the run would mix with its own.
+        ConfigError: ``never``, or another file, in a folder that holds checkpoints, which the
+            run would mix with its own.
         CheckpointError: the file does not exist.
     """
     newest = newest_checkpoint(folder)

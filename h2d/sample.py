@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,8 @@ import torch
 
 from h2d.data.square import square_sample
 from h2d.errors import ConfigError, SetupError
-from h2d.experiment import SamplingConfig
-from h2d.files import write_atomic
+from h2d.experiment import MAX_STEPS, SamplingConfig
+from h2d.files import make_folder, write_atomic
 from h2d.grids import labelled_grid
 from h2d.images import encode_png
 from h2d.pictures import Picture, sample_people
@@ -35,6 +36,7 @@ class SampleRequest:
     seed: int
     steps: int
     guidance: float
+    start_radius: float
     device: str
     out: Path
 
@@ -49,6 +51,7 @@ def sample(request: SampleRequest) -> Path:
     source = read_pose(request.pose)
     prompt = request.prompt if request.prompt is not None else source.caption or DEFAULT_PROMPT
     pipeline = load_pipeline(request.pipeline).to(_device(request.device))
+    make_folder(request.out)
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
     person = square_sample(replace(source, caption=prompt), int(pipeline.config["image_size"]))
     picture = sample_people(pipeline, [(0, person)], seed=request.seed, settings=settings)[0]
@@ -60,15 +63,20 @@ def _settings(request: SampleRequest) -> SamplingConfig:
     defaults = SamplingConfig()
     if request.seed < 0:
         raise ConfigError(f"--seed has to be at least 0, not {request.seed}")
-    if request.steps <= defaults.unblended_last_steps:
+    if not defaults.unblended_last_steps < request.steps <= MAX_STEPS:
         raise ConfigError(
-            f"--steps has to be at least {defaults.unblended_last_steps + 1}, not {request.steps}",
+            f"--steps has to lie between {defaults.unblended_last_steps + 1} and {MAX_STEPS}, not {request.steps}",
             f"the last {defaults.unblended_last_steps} steps run without blending",
         )
+    if not 0 <= request.guidance < math.inf:
+        raise ConfigError(f"--guidance has to be a number of at least 0, not {request.guidance}")
+    if not 0 <= request.start_radius < math.inf:
+        raise ConfigError(f"--start-radius has to be a number of at least 0, not {request.start_radius}")
     return replace(
         defaults,
         num_inference_steps=request.steps,
         guidance_scale=request.guidance,
+        start_radius_px=request.start_radius,
         blending=request.blending,  # type: ignore[arg-type]  # argparse checked the word
     )
 

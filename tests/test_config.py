@@ -123,6 +123,7 @@ def test_suggestions(wrong: str, right: str | None) -> None:
         ("optim.ema_decay=1.5", "between 0 and 1"),
         ("loss.mask_dropout=-0.1", "between 0 and 1"),
         ("optim.warmup_steps=30000", "leaves nothing of 30000 steps"),
+        ("sampling.num_inference_steps=1001", "has to be at most 1000"),
         ("sampling.unblended_last_steps=50", "leaves nothing to blend in 50 steps"),
         ("run.name=../other", "not a folder name"),
         ("run.name=/absolute", "not a folder name"),

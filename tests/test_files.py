@@ -1,7 +1,9 @@
 import hashlib
+from pathlib import Path
 
 import pytest
 
+from h2d.errors import SetupError
 from h2d.files import replacing, sha256_of, write_atomic
 
 
@@ -26,3 +28,11 @@ def test_a_failed_block_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
         fail_half_way()
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("place", ["/proc/none/a", "{file}/a", "{folder}"])
+def test_what_cannot_be_written_is_named(place, tmp_path):
+    (tmp_path / "file").touch()
+    target = Path(place.format(file=tmp_path / "file", folder=tmp_path))
+    with pytest.raises(SetupError, match=f"cannot write.*{target.parent.name}"):
+        write_atomic(target, b"new")

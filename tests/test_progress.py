@@ -46,7 +46,8 @@ def test_the_end_tells_how_far_the_losses_moved(capsys: Any) -> None:
     trend, trainer = LossTrend(every_n_steps=2), _trainer(max_steps=20)
     for step in range(1, 21):
         trainer.global_step = step
-        trainer.callback_metrics = {"train/loss": torch.tensor(float(step)), "val/loss": torch.tensor(0.0)}
+        values = {"train/loss": float(step), "train/lr": 0.1, "val/loss": 0.0}
+        trainer.callback_metrics = {name: torch.tensor(value) for name, value in values.items()}
         trend.on_train_batch_end(trainer, None, None, None, step)  # type: ignore[arg-type]
     trend.on_train_end(trainer, None)  # type: ignore[arg-type]
     assert capsys.readouterr().out == "losses, first and last 4 steps: loss 3.0000 -> 19.0000\n"

@@ -10,7 +10,6 @@ from pathlib import Path
 from data_prep.sources import Row, Source, stable_hash
 from h2d.images import EXTENSIONS
 
-
 UNREAD = (".gif", ".heic", ".heif", ".avif", ".jxl", ".jfif", ".dng", ".cr2", ".nef", ".arw")
 """Pictures of other formats, which are counted as rejected."""
 

@@ -33,14 +33,16 @@ def check_poses(pose: np.ndarray, count: int, size: int) -> np.ndarray:
 
 
 def pose_warnings(pose: np.ndarray, size: int, factor: int) -> list[str]:
-    """One line for each hand and problem.
+    """One line for each hand and problem, or for a pose without hands.
 
     Args:
         pose: ``(133, 3)`` in pixels of the canvas.
         size: side of the canvas.
         factor: image pixels per latent cell and side.
     """
-    return [line for hand in present_hands(pose) for line in _hand_warnings(pose, hand, size, factor)]
+    if not (hands := present_hands(pose)):
+        return ["the pose has no hand: stage I has nothing to make"]
+    return [line for hand in hands for line in _hand_warnings(pose, hand, size, factor)]
 
 
 def _hand_warnings(pose: np.ndarray, hand: str, size: int, factor: int) -> list[str]:

@@ -15,7 +15,12 @@ def pose_of(x: float, y: float, width: float) -> np.ndarray:
 
 def test_a_good_pose_has_none():
     assert pose_warnings(pose_of(100, 100, 60), 512, 8) == []
-    assert pose_warnings(np.zeros((133, 3), np.float32), 512, 8) == []
+
+
+def test_no_hand():
+    assert pose_warnings(np.zeros((133, 3), np.float32), 512, 8) == [
+        "the pose has no hand: stage I has nothing to make"
+    ]
 
 
 def test_small_hand():
