@@ -31,8 +31,9 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 the input is wrong, 130 interrupted."""
-    args = _parser().parse_args(arguments)
+    args, leftovers = _parser().parse_known_args(arguments)
     try:
+        _refuse(leftovers)
         choose("stage", args.stage, tuple(STAGES))
         choose("data set", args.dataset, NAMES)
         settings = parse(args.dataset, args.pairs)
@@ -48,12 +49,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        if args.debug:
+            raise
+        print(f"error: the package {error.name} is missing", file=sys.stderr)
+        print("  hint: make setup, and then: . .venv/bin/activate", file=sys.stderr)
+        return 2
     except Exception as error:
         if args.debug:
             raise
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         print("  hint: this looks like a bug; --debug shows where", file=sys.stderr)
         return 1
+
+
+def _refuse(leftovers: Sequence[str]) -> None:
+    """What argparse cannot place, such as ``--jobs 2`` for ``jobs=2``, is a mistake."""
+    for word in leftovers:
+        name = word.lstrip("-").partition("=")[0]
+        raise ConfigError(f"unknown option {word}", f"did you mean {name}=VALUE? settings take no dashes")
 
 
 def _run(stage: str, dataset: str, settings: Settings) -> None:

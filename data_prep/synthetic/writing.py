@@ -119,8 +119,10 @@ def _is_complete(root: Path, request: Request) -> bool:
     """Claim an empty folder, or check that it was made with the same arguments."""
     marker, wanted = root / MARKER, asdict(request)
     if not marker.exists():
-        if root.exists() and any(root.iterdir()):
-            raise DataError(f"{root} is not empty and holds no {MARKER}", "choose an empty folder for synthetic people")
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise DataError(
+                f"{root} is not an empty folder and holds no {MARKER}", "choose an empty folder for synthetic people"
+            )
         _write_json(marker, wanted | {"complete": False})
         return False
     try:

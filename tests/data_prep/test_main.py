@@ -27,6 +27,7 @@ def command(*words: str) -> list[str]:
         (["pak", "folder"], "error: there is no stage 'pak'\n  hint: did you mean pack?"),
         (["pack", "foldr"], "error: there is no data set 'foldr'\n  hint: did you mean folder?"),
         (["all", "folder", "jbos=2"], "error: there is no key 'jbos'\n  hint: did you mean jobs?"),
+        (["all", "folder", "--jobs", "2"], "error: unknown option --jobs\n  hint: did you mean jobs=VALUE?"),
         (["all", "folder"], "error: folder needs root=, the folder of the raw data"),
         (["all", "folder", "root=/does/not/exist"], "error: root=/does/not/exist does not exist"),
         (["generate", "folder"], "error: folder brings its own images"),
