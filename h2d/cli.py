@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from h2d import __version__
-from h2d.errors import ConfigError, H2DError
+from h2d.errors import ConfigError, H2DError, SetupError
 
 EXAMPLES = """\
 examples:
@@ -44,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _print_error(error)
         return error.exit_code
+    except PermissionError as error:
+        if options.debug:
+            raise
+        _print_error(SetupError(f"{error.filename}: permission denied"))
+        return 2
     except KeyboardInterrupt:
         again = "; --resume auto goes on from the last checkpoint" if "resume" in options else ""
         print(f"interrupted{again}", file=sys.stderr)

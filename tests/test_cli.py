@@ -104,6 +104,12 @@ def test_interrupt_is_130(monkeypatch: Any) -> None:
     assert main(["config", "list"]) == 130
 
 
+def test_a_closed_file_is_named(monkeypatch: Any, capsys: Any) -> None:
+    _failing(PermissionError(13, "Permission denied", "/closed/file"), monkeypatch)
+    assert main(["config", "list"]) == 2
+    assert capsys.readouterr().err == "error: /closed/file: permission denied\n"
+
+
 def test_debug_shows_the_traceback(monkeypatch: Any) -> None:
     _failing(DataError("gone"), monkeypatch)
     assert main(["config", "list"]) == 2
