@@ -91,9 +91,10 @@ detection: $(READY)  ## how many of 200 freshly rendered people MediaPipe finds,
 	$(PY) -m data_prep.synthetic.measure count=200 seed=$(or $(SEED),31)
 
 mask-quality: $(READY)  ## overlap of the weight-free hand masks with the exact ones, on 100 rendered people
-	$(PREP) generate synthetic root=$(RUNS)/mask-quality/raw count=100 seed=5 jobs=$(JOBS)
-	$(PREP) keypoints synthetic root=$(RUNS)/mask-quality/raw out=$(RUNS)/mask-quality/data jobs=$(JOBS)
-	$(PY) -m data_prep.measure_masks $(RUNS)/mask-quality/data
+	$(PREP) generate synthetic out=$(RUNS)/mask-quality count=100 seed=5 jobs=$(JOBS)
+	$(PREP) index synthetic out=$(RUNS)/mask-quality
+	$(PREP) keypoints synthetic out=$(RUNS)/mask-quality jobs=$(JOBS)
+	$(PY) -m data_prep.measure_masks $(RUNS)/mask-quality
 
 clean:  ## remove .venv and caches, keep runs and data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -283,6 +283,8 @@ def _data_stats(options: argparse.Namespace) -> None:
 def _data_preview(options: argparse.Namespace) -> None:
     from h2d.data.preview import preview
 
+    if options.count < 1:
+        raise ConfigError(f"--count has to be at least 1, not {options.count}")
     preview(options.shards, options.out, options.count)
     print(options.out)
 

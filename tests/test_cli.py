@@ -67,6 +67,7 @@ def test_wrong_input_is_one_error_a_line_a_hint_and_exit_code_2(capsys: Any) -> 
         ("train hand --preset tiny", "unknown option --preset", "did you mean preset=VALUE?"),
         ("train hand tiny", "unexpected argument 'tiny'", "key=value"),
         ("export --hand a --outpaint b --out c seed=1", "unexpected argument 'seed=1'", ""),
+        ("data preview x --count -1", "--count has to be at least 1", ""),
         ("train hnad", "no experiment 'hnad'", "did you mean hand?"),
         ("config explain nothing", "no setting starts with 'nothing'", "explain"),
     ],
