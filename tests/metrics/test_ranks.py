@@ -29,6 +29,7 @@ def measure(numbers):
 
 
 def on_a_rank(rank, store, shares, queue):
+    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork: a parallel region would wait for them for ever
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=len(shares))
     queue.put(measure(shares[rank]))
     dist.barrier()
@@ -38,10 +39,13 @@ def on_a_rank(rank, store, shares, queue):
 def test_uneven_and_empty_ranks_agree_with_one_process(tmp_path):
     context, shares = multiprocessing.get_context("fork"), [[0, 2, 3, 4], [1], []]
     queue = context.Queue()
-    ranks = [context.Process(target=on_a_rank, args=(r, tmp_path / "store", shares, queue)) for r in range(3)]
+    ranks = [
+        context.Process(target=on_a_rank, args=(rank, tmp_path / "store", shares, queue), daemon=True)
+        for rank in range(3)
+    ]
     for rank in ranks:
         rank.start()
-    outcomes = [queue.get(timeout=60) for _ in ranks]
+    outcomes = [queue.get(timeout=180) for _ in ranks]
     for rank in ranks:
         rank.join(timeout=60)
         assert rank.exitcode == 0

@@ -74,6 +74,12 @@ def test_names_resolve_to_folders_or_stay_hub_ids(folder):
     assert base.resolve_base("someone/some-model") == "someone/some-model"
 
 
+def test_a_hub_id_out_of_reach_is_named():
+    with pytest.raises(SetupError, match="cannot fetch someone/some-model") as caught:
+        base.load_frozen("someone/some-model")
+    assert "internet" in caught.value.hint
+
+
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/base", "~/no-such-base", "a/b/c"])
 def test_missing_folder_is_named(name):
     with pytest.raises(SetupError, match=name.replace(".", r"\.")):
@@ -168,7 +174,7 @@ def test_vae_with_the_attention_names_of_old_files(folder, tmp_path):
 def test_missing_tokenizer_is_named(folder, tmp_path):
     name = damaged(folder, tmp_path, lambda weights: None)
     with pytest.raises(SetupError, match="tokenizer"):
-        base.load_frozen(name)
+        base.load_tokenizer(name)
 
 
 def test_sampler_never_clips_latents(folder):

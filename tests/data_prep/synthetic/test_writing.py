@@ -121,7 +121,7 @@ def test_other_arguments_are_refused(written: Path) -> None:
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match="not empty"):
+    with pytest.raises(DataError, match="not an empty folder"):
         generate(tmp_path, 2, 0, SIZE)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
