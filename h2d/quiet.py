@@ -11,6 +11,8 @@ _EXPECTED = (
     ".*The dirpath has changed from.*",
     ".*callbacks used to create the checkpoint.*",
     ".*`IterableDataset` has `__len__` defined.*",
+    ".*Total length of `list` across ranks is zero.*",
+    ".*local_dir_use_symlinks.*",
     ".*resuming from a checkpoint that ended before the epoch ended.*",
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )

@@ -16,7 +16,7 @@ from h2d.checkpoints import AtomicCheckpointIO, check_resumable
 from h2d.config import Experiment
 from h2d.data.datamodule import ShardDataModule
 from h2d.data.shards import Manifest, read_manifest
-from h2d.errors import SetupError
+from h2d.errors import CheckpointError, SetupError
 from h2d.runs import choose_checkpoint, commit, run_folder, step_of, write_records
 from h2d.tasks import build_task
 from h2d.tasks.base import DiffusionTask
@@ -44,6 +44,7 @@ def train(experiment: Experiment, resume: str = "never") -> Path:
     """
     folder = run_folder(experiment)
     checkpoint = choose_checkpoint(folder, resume)
+    _check_partner(experiment)
     experiment = with_total_steps(experiment, read_manifest(Path(experiment.data.shards)))
     if checkpoint and (step := check_resumable(checkpoint, experiment)) >= experiment.trainer.max_steps:
         _say(f"{folder} is complete: its checkpoint is of step {step:,} of {experiment.trainer.max_steps:,}")
@@ -57,6 +58,15 @@ def train(experiment: Experiment, resume: str = "never") -> Path:
     if run.trainer.is_global_zero:
         _say(f"trained {run.trainer.global_step:,} steps: {folder}")
     return folder
+
+
+def _check_partner(experiment: Experiment) -> None:
+    """Notice a missing checkpoint before the networks are loaded, and in a dry run."""
+    partner = experiment.evaluation.partner
+    if partner is not None and not Path(partner).is_file():
+        raise CheckpointError(
+            f"evaluation.partner={partner} does not exist", "train the other stage first, or leave it out"
+        )
 
 
 def _fit(run: Run, checkpoint: Path | None) -> None:
@@ -132,6 +142,7 @@ def describe(experiment: Experiment, resume: str = "never") -> str:
     """What training would do, without doing it: data, steps, batch, folder and the size of the networks."""
     manifest = read_manifest(Path(experiment.data.shards))
     checkpoint = choose_checkpoint(run_folder(experiment), resume)
+    _check_partner(experiment)
     settled = with_total_steps(experiment, manifest)
     task, settings = build_task(settled), settled.trainer
     trained = sum(parameter.numel() for parameter in task.parameters() if parameter.requires_grad)

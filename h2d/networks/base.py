@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedModel
 from h2d.errors import CheckpointError, SetupError
 from h2d.networks.frozen import FrozenParts
 
-FETCH_HINT = "on a machine with internet: `h2d doctor --fetch`"
+FETCH_HINT = "it is downloaded once, with internet; a folder with it will do as well, and preset=tiny needs neither"
 LOCAL_HINT = "the folder needs config.json and weights in *.safetensors; other formats are not read"
 TINY_BASE = Path(__file__).parents[1] / "assets" / "tiny-base"
 """The small pre-trained base that is shipped with the package."""
@@ -97,9 +97,8 @@ def _only_half_precision(folder: Path) -> bool:
 def load_frozen(base: str) -> FrozenParts:
     """VAE, text encoder and tokenizer of a base, in float32."""
     source = resolve_base(base)
-    tokenizer = load_tokenizer(source)
-    vae = load_part(AutoencoderKL, source, "vae")
-    return FrozenParts(vae, load_part(CLIPTextModel, source, "text_encoder"), tokenizer)
+    vae = load_part(AutoencoderKL, source, "vae")  # first: for a hub id out of reach, it says so
+    return FrozenParts(vae, load_part(CLIPTextModel, source, "text_encoder"), load_tokenizer(source))
 
 
 def load_tokenizer(source: str) -> CLIPTokenizer:

@@ -83,6 +83,11 @@ def test_resume_auto_starts_afresh_continues_and_notices_the_end(
     assert [bool(start["resumed_from"]) for start in starts] == [False, True]
 
 
+def test_a_missing_partner_is_noticed_in_a_dry_run(smoke: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none\.ckpt does not exist"):
+        describe(smoke(tmp_path, "outpaint", f"evaluation.partner={tmp_path}/none.ckpt"))
+
+
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has it")
 def test_a_missing_device_is_named(smoke: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"trainer\.accelerator=mps"):
