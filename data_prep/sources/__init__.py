@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,16 +58,16 @@ class Labels:
     attributes: dict[str, Any] | None = None
 
 
-class Source:
+class Source(ABC):
     """A data set on the disk. Subclasses say what is in it; nothing is decoded here."""
 
     name = ""
     has_masks = False
     has_poses = False
 
+    @abstractmethod
     def scan(self, root: Path) -> Iterator[Row | tuple[Row, str]]:
         """Every image, in any order; an image that cannot be used comes with the reason."""
-        raise NotImplementedError
 
     def labels(self, root: Path, row: Row) -> Labels:
         """The data set's own labels of an image.

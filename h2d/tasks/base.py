@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ class Held:
         return self
 
 
-class DiffusionTask(L.LightningModule):
+class DiffusionTask(L.LightningModule, ABC):
     """Base of the tasks.
 
     A subclass assigns the networks it trains as attributes and writes :meth:`losses`. Random numbers of a step follow
@@ -63,18 +64,18 @@ class DiffusionTask(L.LightningModule):
         self.save_hyperparameters(to_plain(experiment))
 
     @classmethod
+    @abstractmethod
     def from_base(cls, experiment: Experiment) -> DiffusionTask:
         """Build the task on the base model that the experiment names."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def factor(self) -> int:
         """Image pixels per latent cell and side."""
-        raise NotImplementedError
 
+    @abstractmethod
     def losses(self, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:
         """Scalar losses of a batch; ``loss`` is the one to minimise, the others are parts of it."""
-        raise NotImplementedError
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Losses of a batch, logged under ``train/``.
