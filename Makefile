@@ -10,13 +10,15 @@ READY  := $(VENV)/.ready
 ROOT  ?=
 OUT   ?=
 LIMIT ?=
+DRY   ?=
 JOBS  ?= $(shell nproc 2>/dev/null || echo 2)
 ARGS  ?=
 RUNS  ?= runs
 PORT  ?= 6006
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format tensorboard tiny-base detection mask-quality lock clean data-folder data-synthetic
+.PHONY: help setup demo test proof-data check format tensorboard tiny-base detection mask-quality prep-speed lock clean \
+	data-hagrid data-interhand data-reinterhand data-laion data-folder data-synthetic
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,12 +66,28 @@ tiny-base: $(READY)  ## train the base model of the tiny preset anew, from scrat
 tensorboard: $(READY)  ## watch the runs: RUNS=runs PORT=6006
 	$(VENV)/bin/tensorboard --logdir $(RUNS) --port $(PORT)
 
-data-folder: $(READY)  ## photographs -> shards: ROOT=photos OUT=data/mine [LIMIT=100] [JOBS=8] [ARGS="captions=llava ..."]
-	$(PREP) all folder root=$(call required,ROOT) out=$(call required,OUT) jobs=$(JOBS) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS)
+# ROOT=raw data OUT=folder to fill [LIMIT=100 images] [JOBS=8 processes] [DRY=1 prints the command only]
+# [ARGS="preset=paper captions=llava ..."]: any key of `python -m data_prep --help`
+prepare = $(if $(DRY),@echo) $(PREP) all $(1) root=$(call required,ROOT) out=$(call required,OUT) jobs=$(JOBS) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS)
 
-data-synthetic: $(READY)  ## rendered people -> shards: OUT=data/people [LIMIT=1000] [JOBS=8]
-	$(PREP) generate synthetic root=$(call required,OUT)/raw count=$(or $(LIMIT),1000) jobs=$(JOBS)
-	$(PREP) all synthetic root=$(OUT)/raw out=$(OUT) jobs=$(JOBS) $(ARGS)
+data-hagrid: $(READY)  ## HaGRID -> shards: ROOT=hagrid OUT=data/hagrid [LIMIT= JOBS= DRY=1 ARGS=preset=paper]
+	$(call prepare,hagrid)
+
+data-interhand: $(READY)  ## InterHand2.6M -> shards, with the same variables
+	$(call prepare,interhand)
+
+data-reinterhand: $(READY)  ## Re:InterHand -> shards
+	$(call prepare,reinterhand)
+
+data-laion: $(READY)  ## LAION-Human -> shards
+	$(call prepare,laion_human)
+
+data-folder: $(READY)  ## a folder of photographs -> shards
+	$(call prepare,folder)
+
+data-synthetic: $(READY)  ## rendered people -> shards: OUT=data/people [LIMIT=1000 people]
+	$(if $(DRY),@echo) $(PREP) generate synthetic root=$(call required,OUT)/raw count=$(or $(LIMIT),1000) jobs=$(JOBS)
+	$(if $(DRY),@echo) $(PREP) all synthetic root=$(OUT)/raw out=$(OUT) jobs=$(JOBS) $(ARGS)
 
 required = $(or $($(1)),$(error $(1) is not set: make $(MAKECMDGOALS) $(1)=...))
 
@@ -87,6 +105,9 @@ format: $(READY)  ## let ruff format the code and mend what it can
 test: $(READY)  ## all tests (under twelve minutes on two cores)
 	$(PY) -m pytest $(ARGS)
 
+proof-data: $(READY)  ## the long proofs of data preparation: kills, full disks, damaged files (fifteen minutes on two cores)
+	$(PY) -m pytest tests/data_prep/proofs --proof -q $(ARGS)
+
 detection: $(READY)  ## how many of 200 freshly rendered people MediaPipe finds, and how exactly: SEED=1
 	$(PY) -m data_prep.synthetic.measure count=200 seed=$(or $(SEED),31)
 
@@ -95,6 +116,9 @@ mask-quality: $(READY)  ## overlap of the weight-free hand masks with the exact 
 	$(PREP) index synthetic out=$(RUNS)/mask-quality
 	$(PREP) keypoints synthetic out=$(RUNS)/mask-quality jobs=$(JOBS)
 	$(PY) -m data_prep.measure_masks $(RUNS)/mask-quality
+
+prep-speed: $(READY)  ## images/s of the keypoints in one process and in two, growth of memory: ROOT=photographs
+	$(PY) -m data_prep.measure_keypoints $(call required,ROOT) $(ARGS)
 
 clean:  ## remove .venv and caches, keep runs and data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -7,7 +7,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from data_prep.settings import Settings, choose, describe, existing_root, parse
+from data_prep.keys import choose, describe, describe_own, parse
+from data_prep.settings import Settings, existing_root
 from data_prep.sources import NAMES
 from h2d.errors import ConfigError, H2DError
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choose("stage", args.stage, tuple(STAGES))
         choose("data set", args.dataset, NAMES)
         settings = parse(args.dataset, args.pairs)
-        _run(args.stage, args.dataset, settings)
+        _run(args.stage, args.dataset, settings, retry=args.retry_failed)
         return 0
     except H2DError as error:
         if args.debug:
@@ -70,14 +71,14 @@ def _refuse(leftovers: Sequence[str]) -> None:
         raise ConfigError(f"unknown option {word}", f"did you mean {name}=VALUE? settings take no dashes")
 
 
-def _run(stage: str, dataset: str, settings: Settings) -> None:
+def _run(stage: str, dataset: str, settings: Settings, *, retry: bool) -> None:
     if stage == "generate":
         _generate(dataset, settings)
         return
     existing_root(settings, dataset)
     from data_prep.run import run_stages
 
-    run_stages(stage, dataset, settings)
+    run_stages(stage, dataset, settings, retry=retry)
 
 
 def _generate(dataset: str, settings: Settings) -> None:
@@ -90,15 +91,21 @@ def _generate(dataset: str, settings: Settings) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     stages = "\n".join(f"  {name:12s}{text}" for name, text in STAGES.items())
+    keys = f"keys:\n{describe()}\n\n{describe_own(NAMES)}"
     parser = argparse.ArgumentParser(
         prog="python -m data_prep",
         description="Prepare pictures for training, in stages that can be stopped at any time and go on.",
-        epilog=f"stages:\n{stages}\n\ndata sets: {', '.join(NAMES)}\n\nkeys:\n{describe()}\n\n{EXAMPLES}",
+        epilog=f"stages:\n{stages}\n\ndata sets: {', '.join(NAMES)}\n\n{keys}\n\n{EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("stage", metavar="STAGE")
     parser.add_argument("dataset", metavar="DATASET")
     parser.add_argument("pairs", metavar="key=value", nargs="*")
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="try images again that could not be judged: unreadable files, processes that died",
+    )
     parser.add_argument("--debug", action="store_true", help="show a traceback")
     return parser
 

@@ -5,10 +5,11 @@ Its first sample, ``chunk.json``, counts and lists the rejected images; the othe
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,33 +17,43 @@ from typing import Any
 from data_prep.sources import Row
 from h2d.data.shards import iter_shard, write_tar
 from h2d.errors import ConfigError, DataError
-from h2d.files import write_atomic
+from h2d.files import write_once
 
 RECORD = "stage.json"
 """What the results in a stage's folder depend on."""
 Members = dict[str, bytes]
 """Extension to content."""
+Rejection = dict[str, Any]
+"""``key``, ``image`` and ``reason`` of a rejected image; ``failed`` is true when it is worth another try."""
 
 
 @dataclass
 class Counts:
     """``read = written + rejected`` of a stage, with the rejected images and why."""
 
-    read: int = 0
     written: int = 0
-    rejected: list[dict[str, str]] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
 
-    def add(self, other: Counts) -> None:
-        """Take in the counts of another part of the same stage."""
-        self.read += other.read
-        self.written += other.written
-        self.rejected += other.rejected
+    @property
+    def read(self) -> int:
+        """Images that the stage was given."""
+        return self.written + len(self.rejected)
+
+    @property
+    def failed(self) -> int:
+        """Rejected images that could not be judged, see ``Failure``."""
+        return sum(bool(row.get("failed")) for row in self.rejected)
 
     @property
     def reasons(self) -> dict[str, int]:
         """Rejected images of each kind (the words before the first colon), most frequent first."""
         kinds = Counter(row["reason"].partition(":")[0] for row in self.rejected)
         return dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
+
+    def add(self, other: Counts) -> None:
+        """Take in the counts of another part of the same stage."""
+        self.written += other.written
+        self.rejected += other.rejected
 
     def line(self) -> str:
         """The counts in words."""
@@ -52,39 +63,82 @@ class Counts:
         return text
 
 
+class Failure(str):
+    """Why an image could not be judged: a damaged file, a process that died. Worth another try (``--retry-failed``)."""
+
+
+Result = Members | str
+"""What a stage adds to an image, or why it is rejected: a plain text is a judgement, a ``Failure`` is not."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """First sample of a finished chunk: the keys of the written images, and the rejected ones."""
+
+    written: tuple[str, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
+
+    @property
+    def counts(self) -> Counts:
+        """In numbers."""
+        return Counts(len(self.written), list(self.rejected))
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why the rejected images were, by key."""
+        return {row["key"]: Failure(row["reason"]) if row.get("failed") else row["reason"] for row in self.rejected}
+
+    def settled(self, *, retry: bool = False) -> set[str]:
+        """Keys that need no work; with ``retry`` failures do."""
+        return {*self.written, *(row["key"] for row in self.rejected if not (retry and row.get("failed")))}
+
+
 def chunk_path(folder: Path, number: int) -> Path:
     """The tar file of a chunk."""
     return folder / f"{number:06d}.tar"
 
 
-def write_chunk(path: Path, rows: Sequence[Row], results: Iterable[tuple[str, Members | str]]) -> Counts:
-    """Write the results ``(key, members or reason)`` of the images of a chunk that the stage was given."""
-    pairs = list(results)
-    image = {row.key: row.image for row in rows}
-    rejected = [{"key": k, "image": image[k], "reason": r} for k, r in pairs if isinstance(r, str)]
-    written = [(k, r) for k, r in pairs if not isinstance(r, str)]
-    counts = Counts(len(pairs), len(written), rejected)
-    head = json.dumps({"read": counts.read, "written": counts.written, "rejected": rejected}).encode()
+def write_chunk(path: Path, rows: Sequence[Row], results: Mapping[str, Result]) -> Counts:
+    """Write the results of the images that the stage was given, in the order of ``rows``, to which they belong."""
+    written = [(row.key, r) for row in rows if (r := results.get(row.key)) is not None and not isinstance(r, str)]
+    rejected = [rejection(row, r) for row in rows if isinstance(r := results.get(row.key), str)]
+    head = json.dumps({"written": [key for key, _ in written], "rejected": rejected}, sort_keys=True).encode()
     write_tar(path, [("chunk", {"json": head}), *written])
-    return counts
+    return Counts(len(written), rejected)
 
 
-def chunk_counts(path: Path) -> Counts:
-    """The counts of a finished chunk."""
-    return Counts(**json.loads(next(iter_shard(path))["json"]))
+def rejection(row: Row, reason: str) -> Rejection:
+    """A line of ``rejected.jsonl``."""
+    line: Rejection = {"key": row.key, "image": row.image, "reason": str(reason)}
+    return line | {"failed": True} if isinstance(reason, Failure) else line
+
+
+def read_head(path: Path) -> Head:
+    """The head of a chunk; an empty one when it is not there yet.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not path.is_file():
+        return Head()
+    try:
+        head = json.loads(next(iter_shard(path))["json"])
+        return Head(tuple(head["written"]), tuple(head["rejected"]))
+    except (StopIteration, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is damaged: {type(error).__name__}: {error}", "remove it and run again") from error
 
 
 def read_chunk(path: Path) -> dict[str, Members]:
     """The written samples of a finished chunk by key.
 
     Raises:
-        DataError: the file is damaged or holds fewer samples than it says.
+        DataError: the file is damaged or holds other samples than it says.
     """
-    samples = iter_shard(path)
-    head = Counts(**json.loads(next(samples)["json"]))
+    head = read_head(path)
+    samples = itertools.islice(iter_shard(path), 1, None)
     content = {s["__key__"]: {e: c for e, c in s.items() if not e.startswith("__")} for s in samples}
-    if len(content) != head.written:
-        raise DataError(f"{path} holds {len(content)} samples, not {head.written}", "remove it and run again")
+    if tuple(content) != head.written:
+        raise DataError(f"{path} does not hold the samples that it names", "remove it and run again")
     return content
 
 
@@ -94,12 +148,8 @@ def keep_record(folder: Path, record: dict[str, Any], later: Sequence[str]) -> N
     Raises:
         ConfigError: earlier results in ``folder`` were made with something else; names it and what to remove.
     """
-    path = folder / RECORD
     record = json.loads(json.dumps(record))
-    if not path.is_file():
-        write_atomic(path, json.dumps(record, indent=1, sort_keys=True).encode() + b"\n")
-        return
-    before = json.loads(path.read_bytes())
+    before = json.loads(write_once(folder / RECORD, json.dumps(record, indent=1, sort_keys=True).encode() + b"\n"))
     for key in sorted(before.keys() | record.keys()):
         if before.get(key) != record.get(key):
             old, new = _short(before.get(key)), _short(record.get(key))

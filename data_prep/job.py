@@ -1,18 +1,19 @@
-"""One data set being prepared in one folder: where things are, and that nobody else works there."""
+"""One data set being prepared in one folder: where things are, and how its images are shared out."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
-from data_prep.locks import alone_in
+from data_prep.locks import sharing
 from data_prep.settings import Settings
 from data_prep.sources import Row, Source, get_source
-from h2d.annotators.segment import sam_model
+from h2d.annotators.sam import sam_model
 from h2d.errors import ConfigError, DataError, SetupError
+from h2d.weights import sam_checkpoint
 
 INDEX = "index.jsonl"
 FOLDERS = ("index", "keypoints", "masks", "captions", "filter", "pack", "shards")
@@ -31,7 +32,14 @@ class Job:
     @cached_property
     def source(self) -> Source:
         """The reader of the data set."""
-        return get_source(self.dataset)
+        return get_source(self.dataset, self.settings.options)
+
+    @property
+    def keypoints(self) -> str:
+        """Who finds the keypoints, with ``auto`` resolved."""
+        if self.settings.keypoints != "auto":
+            return self.settings.keypoints
+        return "exact" if self.source.uses_own_poses else "mediapipe"
 
     @property
     def masks(self) -> str:
@@ -50,19 +58,16 @@ class Job:
             SetupError: a checkpoint or a model folder is not there.
         """
         settings = self.settings
-        if settings.keypoints == "exact" and not self.source.has_poses:
+        if self.keypoints == "exact" and not self.source.has_poses:
             raise ConfigError(f"{self.dataset} brings no keypoints of its own", "use keypoints=mediapipe")
+        if settings.ids is not None and not settings.ids.is_file():
+            raise ConfigError(f"ids={settings.ids} does not exist", "a file with one key a line")
         if self.masks == "exact" and not self.source.has_masks:
             raise ConfigError(f"{self.dataset} brings no masks of its own", "use masks=sam or masks=grabcut")
         if self.masks == "sam":
-            if settings.sam_checkpoint is None:
-                hint = "sam_checkpoint=PATH is a file such as sam_vit_h_4b8939.pth; masks=grabcut needs none"
-                raise ConfigError("masks=sam needs sam_checkpoint", hint)
-            if not settings.sam_checkpoint.is_file():
-                hint = "masks=grabcut needs no weights"
-                raise SetupError(f"sam_checkpoint={settings.sam_checkpoint} does not exist", hint)
+            checkpoint = sam_checkpoint(settings.sam_checkpoint, settings.sam_model)
             if settings.sam_model == "auto":
-                sam_model(settings.sam_checkpoint)
+                sam_model(checkpoint)
         local = settings.llava.startswith((".", "/", "~"))
         if settings.captions == "llava" and local and not Path(settings.llava).expanduser().is_dir():
             raise SetupError(f"llava={settings.llava} does not exist", "captions=template needs no model")
@@ -80,8 +85,20 @@ class Job:
         path = self.out / INDEX
         if not path.is_file():
             raise DataError(f"{path} does not exist", f"run `python -m data_prep index {self.dataset} ...` first")
-        return [Row(**json.loads(line)) for line in path.read_bytes().splitlines()]
+        return list(_rows(path, path.stat().st_ino, path.stat().st_size))
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Hold ``out`` for this command, and clear away what a killed one left; see ``alone_in``."""
-        return alone_in(self.out, [f".{INDEX}.*.tmp", *(f"{name}/.*.tmp" for name in FOLDERS)])
+    def chunks(self) -> list[tuple[int, list[Row]]]:
+        """The index cut into numbered chunks, of which a job of an array sees its share only."""
+        rows, size, part = self.rows(), self.settings.chunk_size, self.settings.slice
+        chunks = list(enumerate(rows[start : start + size] for start in range(0, len(rows), size)))
+        return chunks if part is None else chunks[part.number :: part.count]
+
+    def sharing(self) -> contextlib.AbstractContextManager[None]:
+        """Work in ``out``, maybe beside other commands, after clearing away what killed ones left."""
+        return sharing(self.out, FOLDERS)
+
+
+@lru_cache(maxsize=1)
+def _rows(path: Path, inode: int, size: int) -> tuple[Row, ...]:
+    """The lines of an index. It never changes; the other arguments tell one that was made anew."""
+    return tuple(Row(**json.loads(line)) for line in path.read_bytes().splitlines())

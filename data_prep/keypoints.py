@@ -22,7 +22,7 @@ class Keypoints(Worker):
     def __init__(self, job: Job) -> None:
         self.job = job
         self.faces = FaceCounter()
-        self.finder = None if job.settings.keypoints == "exact" else HolisticPose(job.settings.visibility)
+        self.finder = None if job.keypoints == "exact" else HolisticPose(job.settings.visibility)
 
     def prepare(self, item: Item) -> Members:
         """``pose.npy`` and ``keypoints.json``; images without a person or without hands are rejected."""
@@ -34,6 +34,8 @@ class Keypoints(Worker):
             raise DataError("no person found")
         if not parts & {"left_hand", "right_hand"}:
             raise DataError("no hand found")
+        if objection := self.job.source.objection(item.row, image, pose):
+            raise DataError(objection)
         facts = {
             "faces": self.faces.count(image, pose),
             "found": sorted(parts),
@@ -62,7 +64,7 @@ class Keypoints(Worker):
 
 def depends(job: Job) -> dict[str, Any]:
     """Settings that the keypoints depend on."""
-    return {"keypoints": job.settings.keypoints, "visibility": job.settings.visibility}
+    return {"keypoints": job.keypoints, "visibility": job.settings.visibility}
 
 
 STAGE = Stage("keypoints", (), Keypoints, depends)

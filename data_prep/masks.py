@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_prep.batches import BatchWorker
 from data_prep.chunks import Members
 from data_prep.job import Job
 from data_prep.pictures import encode_json, found, read_bytes, read_image
 from data_prep.stage import Item, Stage, Worker
 from h2d.annotators.hand_masks import Segmentation, hands_of, judge
-from h2d.annotators.segment import GrabCutSegmenter, SamSegmenter, Segmenter
+from h2d.annotators.prompts import Prompt
+from h2d.annotators.sam import Answer
+from h2d.annotators.segment import GrabCutSegmenter, SamSegmenter
 from h2d.errors import DataError
 from h2d.files import sha256_of
 from h2d.images import encode_png
 from h2d.skeleton import HAND_LABELS
+from h2d.weights import sam_checkpoint
+
+SAM_GROUP = 4
+"""Images that SAM is asked about at once, in batches of SAM: with one or two hands each, they fill several."""
 
 
-class Masks(Worker):
-    """Takes the data set's own masks, or makes them from the keypoints."""
+class ExactMasks(Worker):
+    """Takes the data set's own masks."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.segmenter = _segmenter(job)
 
     def prepare(self, item: Item) -> Members:
         """``hands.png``, ``person.png`` where known, and ``masks.json``."""
         pose = found(item).pose
-        if self.segmenter is not None:
-            result, made_by = self.segmenter.segment(read_image(self.job, item), pose), self.segmenter.made_by
-        else:
-            read_bytes(self.job, item)
-            result, made_by = self._exact(item, pose), "exact"
-        members = {"hands.png": encode_png(result.hands)}
-        if result.person is not None:
-            members["person.png"] = encode_png(result.person)
-        facts = {"made_by": made_by, "scores": _rounded(result.scores), "size": list(result.hands.shape[::-1])}
-        return members | {"masks.json": encode_json(facts)}
-
-    def _exact(self, item: Item, pose: np.ndarray) -> Segmentation:
+        read_bytes(self.job, item)
         labels = self.job.source.labels(self.job.root, item.row)
         if labels.hands is None:
             raise DataError("the data set brings no hand mask for it")
@@ -47,24 +44,79 @@ class Masks(Worker):
             raise DataError("exact labels: the mask has another size than the picture")
         unseen = [label for side, label in HAND_LABELS.items() if side not in hands_of(pose)]
         hands = np.where(np.isin(labels.hands, unseen), 0, labels.hands).astype(np.uint8)
-        return Segmentation(hands, labels.person, judge(hands, pose))
+        return _members(Segmentation(hands, labels.person, judge(hands, pose)), "exact")
 
 
-def _segmenter(job: Job) -> Segmenter | None:
-    checkpoint = job.settings.sam_checkpoint
-    if job.masks == "sam" and checkpoint is not None:
-        return SamSegmenter(checkpoint, job.settings.sam_model, job.settings.device)
-    return GrabCutSegmenter() if job.masks == "grabcut" else None
+class GrabCutMasks(Worker):
+    """Makes masks from the keypoints without downloaded weights."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.segmenter = GrabCutSegmenter()
+
+    def prepare(self, item: Item) -> Members:
+        """``hands.png``, ``person.png`` and ``masks.json``."""
+        result = self.segmenter.segment(read_image(self.job, item), found(item).pose)
+        return _members(result, self.segmenter.made_by)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An image, its pose ``(133, 3)``, and what SAM is asked about it."""
+
+    image: np.ndarray
+    pose: np.ndarray
+    prompts: dict[str, Prompt]
+
+
+class SamMasks(BatchWorker):
+    """Makes masks from the keypoints with SAM, several images at once."""
+
+    def __init__(self, job: Job) -> None:
+        settings = job.settings
+        super().__init__(SAM_GROUP * settings.sam_batch, settings.workers)
+        self.job = job
+        self.segmenter = SamSegmenter.load(_checkpoint(job), settings.sam_model, settings.device, settings.sam_batch)
+
+    def read(self, item: Item) -> Asked:
+        """The image and what SAM is asked about it."""
+        image, pose = read_image(self.job, item), found(item).pose
+        return Asked(image, pose, self.segmenter.ask(image, pose))
+
+    def answer(self, inputs: list[Asked]) -> list[dict[str, Answer]]:
+        """SAM's masks of the hands of each image."""
+        return self.segmenter.answer([asked.prompts for asked in inputs])
+
+    def write(self, item: Item, given: Asked, answer: dict[str, Answer]) -> Members:
+        """``hands.png``, ``person.png`` and ``masks.json``."""
+        result = self.segmenter.conclude(given.image, given.pose, given.prompts, answer)
+        return _members(result, self.segmenter.made_by)
+
+
+def _members(result: Segmentation, made_by: str) -> Members:
+    members = {"hands.png": encode_png(result.hands)}
+    if result.person is not None:
+        members["person.png"] = encode_png(result.person)
+    facts = {"made_by": made_by, "scores": _rounded(result.scores), "size": list(result.hands.shape[::-1])}
+    return members | {"masks.json": encode_json(facts)}
 
 
 def _rounded(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     return {side: {name: round(value, 4) for name, value in row.items()} for side, row in scores.items()}
 
 
+def _checkpoint(job: Job) -> Path:
+    return sam_checkpoint(job.settings.sam_checkpoint, job.settings.sam_model)
+
+
+def build(job: Job) -> Worker:
+    """The worker that ``masks=`` names."""
+    return {"exact": ExactMasks, "grabcut": GrabCutMasks, "sam": SamMasks}[job.masks](job)
+
+
 def depends(job: Job) -> dict[str, Any]:
     """Settings that the masks depend on."""
-    checkpoint = job.settings.sam_checkpoint
-    weights = sha256_of(checkpoint)[:16] if job.masks == "sam" and checkpoint is not None else None
+    weights = sha256_of(_checkpoint(job))[:16] if job.masks == "sam" else None
     return {"masks": job.masks, "sam_weights": weights}
 
 
@@ -73,4 +125,4 @@ def one_model(job: Job) -> bool:
     return job.masks == "sam"
 
 
-STAGE = Stage("masks", ("keypoints",), Masks, depends, one_model)
+STAGE = Stage("masks", ("keypoints",), build, depends, one_model)

@@ -1,4 +1,4 @@
-"""How well the fallback segments hands: ``python -m data_prep.measure_masks OUT`` on prepared synthetic people.
+"""How well hands are segmented: ``python -m data_prep.measure_masks OUT [masks=sam ...]`` on prepared synthetic people.
 
 ``OUT`` is the ``out`` of a synthetic data set whose ``keypoints`` stage is done. MediaPipe's keypoints go in, as they
 would for a photograph; the renderer's exact masks are the truth.
@@ -14,15 +14,16 @@ import numpy as np
 
 from data_prep.chunks import chunk_path
 from data_prep.job import Job
-from data_prep.settings import parse
+from data_prep.keys import parse
 from data_prep.sources import Row
 from data_prep.stage import read_members
 from h2d.annotators.hand_masks import hands_of
-from h2d.annotators.segment import GrabCutSegmenter, Segmenter
+from h2d.annotators.segment import GrabCutSegmenter, SamSegmenter, Segmenter
 from h2d.data.schema import decode_npy
 from h2d.errors import DataError
 from h2d.images import load_image
 from h2d.skeleton import HAND_LABELS
+from h2d.weights import sam_checkpoint
 
 
 def measure(job: Job, segmenter: Segmenter) -> tuple[list[float], int]:
@@ -53,14 +54,18 @@ def _poses(job: Job) -> Iterator[tuple[int, Row, np.ndarray]]:
         number += 1
 
 
-def main(out: str) -> None:
-    """Print the figures."""
-    settings = parse("synthetic", [f"out={out}"])
-    overlaps, refused = measure(Job("synthetic", settings, Path(out) / "raw", Path(out)), GrabCutSegmenter())
+def main(out: str, *pairs: str) -> None:
+    """Print the figures of the fallback, or of SAM with ``masks=sam`` and what else the masks stage is told."""
+    settings = parse("synthetic", [f"out={out}", *pairs])
+    segmenter: Segmenter = GrabCutSegmenter()
+    if settings.masks == "sam":
+        checkpoint = sam_checkpoint(settings.sam_checkpoint, settings.sam_model)
+        segmenter = SamSegmenter.load(checkpoint, settings.sam_model, settings.device, settings.sam_batch)
+    overlaps, refused = measure(Job("synthetic", settings, Path(out) / "raw", Path(out)), segmenter)
     mean, median, low = np.mean(overlaps), np.median(overlaps), np.percentile(overlaps, 10)
     print(f"{len(overlaps)} hands: IoU mean {mean:.3f}, median {median:.3f}, 10th percentile {low:.3f}")
     print(f"{refused} images refused")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

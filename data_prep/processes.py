@@ -11,8 +11,7 @@ import contextlib
 import faulthandler
 import multiprocessing
 import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -27,7 +26,7 @@ _in_worker = False
 
 def in_processes(
     work: Callable[[Task], Result],
-    tasks: Sequence[Task],
+    tasks: Iterable[Task],
     workers: int,
     rescue: Callable[[Task], Result],
 ) -> Generator[tuple[Task, Result], None, None]:
@@ -35,22 +34,24 @@ def in_processes(
 
     Args:
         work: a function of a module, run in a worker process.
+        tasks: asked for the next one when a worker is free.
         rescue: called in this process for every task that was running when a worker died; it must not raise for that
             reason again.
 
     Exceptions of ``work`` come out of this generator.
     """
+    queue = iter(tasks)
     if workers == 1:
-        yield from ((task, work(task)) for task in tasks)
+        yield from ((task, work(task)) for task in queue)
         return
-    queue = deque(tasks)
-    while queue:
+    upcoming = next(queue, None)
+    while upcoming is not None:
         running: dict[Future[Result], Task] = {}
-        with contextlib.suppress(BrokenProcessPool), pool(min(workers, len(queue))) as executor:
-            while queue or running:
-                while queue and len(running) < workers:
-                    future = executor.submit(work, queue[0])
-                    running[future] = queue.popleft()
+        with contextlib.suppress(BrokenProcessPool), pool(workers) as executor:
+            while upcoming is not None or running:
+                while upcoming is not None and len(running) < workers:
+                    future = executor.submit(work, upcoming)
+                    running[future], upcoming = upcoming, next(queue, None)
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     result = future.result()
                     yield running.pop(future), result

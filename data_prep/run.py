@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 from data_prep import index, pack, stage
 from data_prep.chunks import Counts
 from data_prep.job import Job
 from data_prep.settings import Settings, existing_root
+from data_prep.stages import STAGES
 from h2d.files import write_atomic
 
-ORDER = ("index", *pack.STAGES, "pack")
+ORDER = ("index", *STAGES, "pack")
 
 
-def run_stages(name: str, dataset: str, settings: Settings) -> None:
+def run_stages(name: str, dataset: str, settings: Settings, *, retry: bool = False) -> None:
     """Run one stage, or all of them in a row, and say what was read, written and rejected.
+
+    A job of an array does its share of the stages before ``pack``; the last one to finish packs.
+
+    Args:
+        retry: try images again that could not be judged: unreadable files, processes that died.
 
     Raises:
         H2DError: see the stages.
@@ -26,30 +31,38 @@ def run_stages(name: str, dataset: str, settings: Settings) -> None:
     job.check()
     total: dict[str, Counts] = {}
     news = False
-    with job.lock():
+    with job.sharing():
         for current in ORDER if name == "all" else (name,):
-            total[current], worked = _run(current, job)
+            if current == "pack" and name == "all" and (others := pack.waits_for(job)):
+                print(f"pack: {others} chunks are still with other jobs; the last of them to finish packs")
+                return
+            total[current], worked = _run(current, job, retry=retry)
             news = news or worked
     if name == "all" and news:
         print(table(total))
     if "pack" in total:
+        for split, asked in settings.take.items():
+            if asked is not None:
+                print(f"{split}: {pack.packed(job, split):,} of {asked:,} samples that were asked for")
         print(f"shards: {job.folder('shards')}")
 
 
-def _run(name: str, job: Job) -> tuple[Counts, bool]:
+def _run(name: str, job: Job, *, retry: bool) -> tuple[Counts, bool]:
     start = time.monotonic()
     later = (*ORDER[ORDER.index(name) + 1 :], "shards")
     if name == "index":
         counts, worked = index.run(job, later)
     elif name == "pack":
-        counts, worked = pack.run(job)
+        counts, worked = pack.run(job, retry=retry)
     else:
-        counts, worked = stage.run(pack.STAGES[name].STAGE, job, later)
+        counts, worked = stage.run(STAGES[name], job, later, retry=retry)
     seconds = f"{time.monotonic() - start:.1f} s" if worked else "nothing to do"
-    print(f"{name}: {counts.line()}, {seconds}", flush=True)
+    part = f" (share {job.settings.slice})" if job.settings.slice and name not in ("index", "pack") else ""
+    print(f"{name}{part}: {counts.line()}, {seconds}", flush=True)
+    if counts.failed:
+        print(f"  {counts.failed} of the rejected could not be judged; --retry-failed tries them again", flush=True)
     if worked and name != "index":
-        lines = b"".join(json.dumps(row, sort_keys=True).encode() + b"\n" for row in counts.rejected)
-        write_atomic(job.out / name / "rejected.jsonl", lines)
+        write_atomic(job.out / name / "rejected.jsonl", index.lines(counts.rejected))
     return counts, worked
 
 

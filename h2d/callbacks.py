@@ -19,7 +19,7 @@ from h2d.averaging import Averaging, averaged_weights
 from h2d.checkpoints import Checkpoints
 from h2d.config import Experiment
 from h2d.data.schema import Sample
-from h2d.data.shards import iter_samples, read_manifest
+from h2d.data.shards import iter_samples, read_manifests
 from h2d.detection import PoseDetector
 from h2d.evaluation import Evaluation
 from h2d.experiment import SamplingConfig
@@ -70,7 +70,7 @@ class TwoStageEvaluation(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Read the samples and the partner, and try everything once on one sample."""
         settings, shards = self.experiment.evaluation, self.experiment.data.shards
-        if settings.split not in read_manifest(shards).counts:
+        if settings.split not in read_manifests(shards).counts:
             _warn(f"{shards} has no split {settings.split!r}: nothing is evaluated during training")
             return
         stop = None if settings.samples == -1 else settings.samples

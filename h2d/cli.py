@@ -257,10 +257,18 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
         ("preview", _data_preview, "draw samples with their labels"),
     ):
         parser = _command(verbs, name, run, what)
-        parser.add_argument("shards", type=Path, metavar="SHARDS", help="folder with a manifest.json")
+        parser.add_argument("shards", metavar="SHARDS", help="folder with a manifest.json, or data/{one,other}/shards")
         if name == "preview":
             parser.add_argument("--out", type=Path, default=Path("preview.png"), metavar="PNG")
             parser.add_argument("--count", type=int, default=16)
+
+    latents = _command(verbs, "latents", _data_latents, "run the frozen VAE once over the examples of every epoch")
+    latents.add_argument("experiment", help="name in configs/, or a YAML file; names the data and the base model")
+    latents.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the latents")
+    latents.add_argument("--variants", type=int, default=5, metavar="K", help="epochs to prepare (%(default)s)")
+    latents.add_argument("--slice", default="0/1", metavar="K/N", help="share of the shards to do (%(default)s)")
+    latents.add_argument("--device", default="auto", help="cpu, cuda or auto (%(default)s)")
+    _takes_overrides(latents)
 
 
 def _data_check(options: argparse.Namespace) -> None:
@@ -280,6 +288,17 @@ def _data_stats(options: argparse.Namespace) -> None:
     print(json.dumps(stats(options.shards), indent=2))
 
 
+def _data_latents(options: argparse.Namespace) -> None:
+    from h2d.config import compose
+
+    experiment = compose(options.experiment, options.overrides).experiment
+    from h2d.latent_cache import LatentsRequest, cache_latents
+    from h2d.quiet import quiet_libraries
+
+    quiet_libraries()
+    print(cache_latents(LatentsRequest(experiment, options.out, options.variants, options.slice, options.device)))
+
+
 def _data_preview(options: argparse.Namespace) -> None:
     from h2d.data.preview import preview
 
@@ -290,10 +309,17 @@ def _data_preview(options: argparse.Namespace) -> None:
 
 
 def _add_doctor(commands: argparse._SubParsersAction) -> None:
-    _command(commands, "doctor", _doctor, "list what this machine has and lacks")
+    parser = _command(commands, "doctor", _doctor, "list what this machine has and lacks, or download weights")
+    what = "download the weights that are missing: those of a full experiment (about 23 GB), or the named ones"
+    parser.add_argument("--fetch", nargs="*", metavar="NAME", help=what)
 
 
 def _doctor(options: argparse.Namespace) -> None:
-    from h2d.doctor import report
+    if options.fetch is None:
+        from h2d.doctor import report
 
-    print(report())
+        print(report())
+    else:
+        from h2d.downloads import fetch
+
+        print(*fetch(options.fetch), sep="\n")

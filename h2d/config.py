@@ -26,8 +26,10 @@ __all__ = [
     "Composed",
     "Experiment",
     "Origin",
+    "Setting",
     "compose",
     "from_plain",
+    "read_settings",
     "to_plain",
     "to_yaml",
 ]
@@ -52,7 +54,9 @@ class Composed(NamedTuple):
     origins: dict[str, Origin]
 
 
-class _Setting(NamedTuple):
+class Setting(NamedTuple):
+    """A value of a file or a command line, under its dotted key."""
+
     key: str
     value: Any
     origin: Origin
@@ -77,7 +81,7 @@ def compose(name: str, overrides: Iterable[str] = (), root: Path = CONFIG_ROOT) 
     return _merge(path.stem, settings + command_line, complaints)
 
 
-def _merge(name: str, settings: list[_Setting], complaints: list[str]) -> Composed:
+def _merge(name: str, settings: list[Setting], complaints: list[str]) -> Composed:
     config, origins, refused = _writable(OmegaConf.structured(Experiment)), {}, set()
     for key, value, origin in settings:
         if complaint := _set(config, key, value):
@@ -162,13 +166,13 @@ def _fields(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _collect(
     path: Path, root: Path, complaints: list[str], *, use_presets: bool, seen: tuple[Path, ...] = ()
-) -> list[_Setting]:
+) -> list[Setting]:
     """Settings of a file, after those of the files it extends and of the preset it names."""
     if path in seen:
         raise ConfigError(" -> ".join(shown(item) for item in (*seen, path)) + ": extends itself")
     extends: Any = []
     preset, own = None, []
-    for setting in _read(path):
+    for setting in read_settings(path):
         if setting.key == "extends":
             extends = [setting.value] if isinstance(setting.value, str) else setting.value
         else:
@@ -183,7 +187,7 @@ def _collect(
     return [setting for layer in below for setting in layer] + own
 
 
-def _read(path: Path) -> list[_Setting]:
+def read_settings(path: Path) -> list[Setting]:
     """Every leaf of a YAML file with the line it stands on."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -196,7 +200,7 @@ def _read(path: Path) -> list[_Setting]:
         raise ConfigError(f"{shown(path)}: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{shown(path)}: holds a list where `key: value` lines are expected")
-    return [_Setting(key, value, Origin(shown(path), lines.get(key))) for key, value in _flatten(values)]
+    return [Setting(key, value, Origin(shown(path), lines.get(key))) for key, value in _flatten(values)]
 
 
 def _lines(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
@@ -216,7 +220,7 @@ def _flatten(values: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield name, value
 
 
-def _parse_overrides(overrides: Iterable[str]) -> tuple[list[_Setting], list[str]]:
+def _parse_overrides(overrides: Iterable[str]) -> tuple[list[Setting], list[str]]:
     origin, settings, complaints = Origin("command line"), [], []
     for item in overrides:
         key, sign, text = item.partition("=")
@@ -230,7 +234,7 @@ def _parse_overrides(overrides: Iterable[str]) -> tuple[list[_Setting], list[str
             continue
         value = "" if value is None and key == "preset" else value
         pairs = _flatten({key: value}) if isinstance(value, dict) and value else [(key, value)]
-        settings += [_Setting(name, leaf, origin) for name, leaf in pairs]
+        settings += [Setting(name, leaf, origin) for name, leaf in pairs]
     return settings, complaints
 
 

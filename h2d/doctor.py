@@ -10,6 +10,7 @@ from pathlib import Path
 
 from h2d import __version__
 from h2d.runs import versions
+from h2d.weights import WEIGHTS, HubModel, WeightFile
 
 PACKAGES = {
     "training and sampling": (
@@ -34,7 +35,17 @@ def report() -> str:
         lines += [f"  {name:<32}{version or 'missing'}" for name, version in versions(packages).items()]
     lines += ["devices:", *(f"  {line}" for line in _devices())]
     lines += ["models:", f"  {'tiny base':<32}{_tiny_base()}", f"  {'MediaPipe Holistic':<32}{_holistic()}"]
+    lines += [
+        "weights (`h2d doctor --fetch [NAME ...]` downloads them):",
+        *(line for w in WEIGHTS for line in _weights(w)),
+    ]
     return "\n".join(lines)
+
+
+def _weights(weights: WeightFile | HubModel) -> list[str]:
+    state = "present" if weights.find() else "missing, but optional" if weights.optional else "missing"
+    size = f"{weights.size / 1e9:.2f} GB"
+    return [f"  {weights.name:<16}{size:>10}  {state}: {weights.place}", f"{'for ':>34}{weights.needed_by}"]
 
 
 def _devices() -> list[str]:

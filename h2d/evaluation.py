@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from h2d.data.schema import Sample
-from h2d.data.shards import iter_samples, read_manifest
+from h2d.data.shards import iter_samples, read_manifests
 from h2d.detection import DETECT_SIZE, Detector, PoseDetector
 from h2d.errors import ConfigError, DataError
 from h2d.experiment import Experiment, SamplingConfig
@@ -227,7 +227,7 @@ def run_evaluation(experiment: Experiment, pipeline_folder: Path) -> str:
 def _total(experiment: Experiment) -> int:
     """Number of samples to evaluate: numbers over a part never pass for those over all that were asked for."""
     settings, shards = experiment.evaluation, experiment.data.shards
-    counts = read_manifest(shards).counts
+    counts = read_manifests(shards).counts
     if settings.split not in counts:
         raise DataError(f"{shards} has no split {settings.split!r}", f"evaluation.split={' or '.join(counts)}")
     available = counts[settings.split]

@@ -48,7 +48,9 @@ class DataConfig:
     """What is read and how examples are made of it."""
 
     shards: str = MISSING
-    """folder of shards with its manifest.json, as `python -m data_prep all` leaves it"""
+    """folder of shards, as `python -m data_prep all` leaves it; several: data/{one,other}/shards"""
+    latents: str | None = None
+    """folder that `h2d data latents` made of these shards; training reads it in place of the images"""
     batch_size: int = 4
     """samples on each device at a time"""
     num_workers: int = 4
@@ -276,6 +278,8 @@ def _rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
             f"{trainer.global_batch} is not a multiple of {experiment.device_batch} = {trainer.devices} devices x "
             f"{trainer.num_nodes} nodes x data.batch_size {experiment.data.batch_size}",
         )
+    if experiment.data.latents is not None and experiment.task not in ("hand", "outpaint"):
+        yield "data.latents", f"is for the tasks hand and outpaint, not {experiment.task}"
     if trainer.max_steps == trainer.max_epochs == -1:
         yield "trainer.max_steps", "is -1 and so is trainer.max_epochs: training would never end"
     if 0 <= trainer.max_steps <= experiment.optim.warmup_steps and experiment.optim.warmup_steps:

@@ -13,8 +13,9 @@ CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 
 
 def experiments(root: Path = CONFIG_ROOT) -> list[str]:
-    """Names of the experiments and presets under ``root``."""
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+    """Names of the experiments and presets under ``root``; what lies in ``data`` is for the preparation of data."""
+    names = (path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+    return sorted(name for name in names if not name.startswith("data/"))
 
 
 def find_preset(name: Any, root: Path) -> Path:
@@ -24,6 +25,21 @@ def find_preset(name: Any, root: Path) -> Path:
         ConfigError: there is none of that name; the hint suggests another.
     """
     return find(f"presets/{name}", root, what="preset")
+
+
+def find_data_preset(name: str, root: Path = CONFIG_ROOT) -> Path:
+    """File with keys of ``python -m data_prep`` for each data set, given by its name in ``data`` or by its path.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    for path in (root / "data" / f"{name}.yaml", Path(name)):
+        if path.is_file():
+            return path
+    names = sorted(path.stem for path in (root / "data").glob("*.yaml"))
+    raise ConfigError(
+        f"no preset {name!r} in {shown(root / 'data')}, and no such file", f"there is: {', '.join(names)}"
+    )
 
 
 def find(name: str, root: Path, what: str = "experiment") -> Path:

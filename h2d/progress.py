@@ -69,7 +69,10 @@ def _loss(trainer: L.Trainer) -> float:
 
 
 class LossTrend(L.Callback):
-    """Prints at the end how far each training loss moved: single steps are too noisy to tell.
+    """Prints at the end how far each loss moved.
+
+    Single training steps are too noisy to tell, so means over many are compared. The validation losses are compared
+    directly: every measurement has the same samples, noise and time steps.
 
     Args:
         every_n_steps: distance of the steps that are looked at.
@@ -78,15 +81,18 @@ class LossTrend(L.Callback):
     def __init__(self, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
         self._seen: dict[int, dict[str, float]] = {}
+        self._validated: dict[int, dict[str, float]] = {}
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the losses of every n-th step."""
         if trainer.global_step % self.every_n_steps == 0:
-            values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            losses = {name: value for name, value in values.items() if name.startswith("train/") and name != "train/lr"}
-            self._seen[trainer.global_step] = losses
+            self._seen[trainer.global_step] = _losses(trainer, "train/")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the losses of the validation."""
+        self._validated[trainer.global_step] = _losses(trainer, "val/")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the means of the first and of the last fifth of what was kept."""
@@ -98,6 +104,15 @@ class LossTrend(L.Callback):
                 for name in rows[0]
             ]
             print(f"losses, first and last {count * self.every_n_steps} steps: {', '.join(means)}", flush=True)
+        if len(self._validated) > 1 and trainer.is_global_zero:
+            (first, before), *_, (last, after) = self._validated.items()
+            moves = [f"{name.removeprefix('val/')} {before[name]:.4f} -> {after[name]:.4f}" for name in before]
+            print(f"validation losses, steps {first} and {last}: {', '.join(moves)}", flush=True)
+
+
+def _losses(trainer: L.Trainer, prefix: str) -> dict[str, float]:
+    names = [name for name in trainer.callback_metrics if name.startswith(prefix) and name != "train/lr"]
+    return {name: float(trainer.callback_metrics[name]) for name in names}
 
 
 def _mean(rows: list[dict[str, float]], name: str) -> float:

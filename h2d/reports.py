@@ -52,7 +52,9 @@ class Report:
     def progress(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         """The samples, with rate and remaining time on a terminal or as a line a minute in a log."""
         quiet = 0.1 if sys.stderr.isatty() else 60.0
-        yield from tqdm(samples, total=self.total, unit="image", mininterval=quiet, maxinterval=max(10.0, quiet))
+        yield from tqdm(
+            samples, total=self.total, unit="image", mininterval=quiet, maxinterval=max(10.0, quiet), delay=quiet
+        )
 
     def add(self, picture: Picture) -> None:
         """Write a generated image as ``samples/INDEX.png``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,11 +16,14 @@ from h2d.callbacks import build_callbacks
 from h2d.checkpoints import AtomicCheckpointIO, check_resumable
 from h2d.config import Experiment
 from h2d.data.datamodule import ShardDataModule
-from h2d.data.shards import Manifest, read_manifest
+from h2d.data.shards import Manifest, read_manifests
 from h2d.errors import CheckpointError, SetupError
+from h2d.files import holding
 from h2d.runs import choose_checkpoint, commit, run_folder, step_of, write_records
 from h2d.tasks import build_task
 from h2d.tasks.base import DiffusionTask
+from h2d.tasks.hand import HandGenerator
+from h2d.tasks.outpaint import Outpainter
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,17 @@ def train(experiment: Experiment, resume: str = "never") -> Path:
     folder = run_folder(experiment)
     checkpoint = choose_checkpoint(folder, resume)
     _check_partner(experiment)
-    experiment = with_total_steps(experiment, read_manifest(Path(experiment.data.shards)))
+    experiment = with_total_steps(experiment, read_manifests(experiment.data.shards))
     if checkpoint and (step := check_resumable(checkpoint, experiment)) >= experiment.trainer.max_steps:
         _say(f"{folder} is complete: its checkpoint is of step {step:,} of {experiment.trainer.max_steps:,}")
         return folder
     torch.set_float32_matmul_precision("high")
     run = build(experiment)
-    if run.trainer.is_global_zero:
-        _say(f"resuming {checkpoint} at step {step_of(checkpoint):,}" if checkpoint else f"training into {folder}")
-        write_records(folder, experiment, checkpoint)
-    _fit(run, checkpoint)
+    with holding(folder, "another training") if run.trainer.is_global_zero else nullcontext():
+        if run.trainer.is_global_zero:
+            _say(f"resuming {checkpoint} at step {step_of(checkpoint):,}" if checkpoint else f"training into {folder}")
+            write_records(folder, experiment, checkpoint)
+        _fit(run, checkpoint)
     if run.trainer.is_global_zero:
         _say(f"trained {run.trainer.global_step:,} steps: {folder}")
     return folder
@@ -83,9 +88,11 @@ def build(experiment: Experiment) -> Run:
     L.seed_everything(experiment.seed, workers=True, verbose=False)
     task = build_task(experiment)
     task.train()  # pre-trained networks come in evaluation mode, and Lightning leaves that as it is
-    manifest = read_manifest(Path(experiment.data.shards))
+    manifest = read_manifests(experiment.data.shards)
     task.made_by = {"h2d": __version__, "commit": commit(), "data": dict(manifest.sources)}
     data = ShardDataModule(experiment, task.factor)
+    if isinstance(task, HandGenerator | Outpainter):
+        data.check_vae(task.parts)
     return Run(task, data, build_trainer(experiment), run_folder(experiment))
 
 
@@ -140,7 +147,7 @@ def with_total_steps(experiment: Experiment, manifest: Manifest) -> Experiment:
 
 def describe(experiment: Experiment, resume: str = "never") -> str:
     """What training would do, without doing it: data, steps, batch, folder and the size of the networks."""
-    manifest = read_manifest(Path(experiment.data.shards))
+    manifest = read_manifests(experiment.data.shards)
     checkpoint = choose_checkpoint(run_folder(experiment), resume)
     _check_partner(experiment)
     settled = with_total_steps(experiment, manifest)

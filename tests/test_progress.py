@@ -49,5 +49,11 @@ def test_the_end_tells_how_far_the_losses_moved(capsys: Any) -> None:
         values = {"train/loss": float(step), "train/lr": 0.1, "val/loss": 0.0}
         trainer.callback_metrics = {name: torch.tensor(value) for name, value in values.items()}
         trend.on_train_batch_end(trainer, None, None, None, step)  # type: ignore[arg-type]
+        if step in (5, 15, 20):
+            trainer.callback_metrics["val/loss"] = torch.tensor(1.0 / step)
+            trend.on_validation_end(trainer, None)  # type: ignore[arg-type]
     trend.on_train_end(trainer, None)  # type: ignore[arg-type]
-    assert capsys.readouterr().out == "losses, first and last 4 steps: loss 3.0000 -> 19.0000\n"
+    assert capsys.readouterr().out == (
+        "losses, first and last 4 steps: loss 3.0000 -> 19.0000\n"
+        "validation losses, steps 5 and 20: loss 0.2000 -> 0.0500\n"
+    )

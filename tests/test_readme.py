@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from data_prep import __main__ as data_prep
-from data_prep.settings import parse
+from data_prep.keys import parse
 from h2d.cli import build_parser
 from h2d.config import compose
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
+DATA = re.findall(r"^(data-[a-z]+):", MAKEFILE, re.M)
 
 
 def recipe(target: str) -> str:
@@ -27,7 +28,7 @@ def recipe(target: str) -> str:
 def commands(program: str) -> list[list[str]]:
     """The words of every command line of a program in the README's blocks and the Makefile's recipes."""
     text = "\n".join(re.findall(r"```\w*\n(.*?)```", README, re.S))
-    text += "\n".join(recipe(target) for target in ("demo", "tiny-base", "data-folder", "data-synthetic"))
+    text += "\n".join(recipe(target) for target in ("demo", "tiny-base", *DATA))
     return [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith(program + " ")]
 
 
@@ -60,6 +61,6 @@ def test_links_and_pictures_of_the_readme_exist() -> None:
 
 def test_the_keys_of_the_readme_exist() -> None:
     for key in re.findall(r"`([a-z]+(?:\.[a-z_]+)+)`", README):
-        if not key.endswith((".json", ".png", ".npy", ".ckpt", ".yaml")) and "/" not in key:
+        if not key.endswith((".json", ".png", ".npy", ".ckpt", ".yaml", ".txt", ".jsonl")) and "/" not in key:
             section, name = key.split(".")
             assert hasattr(getattr(compose("hand", ["data.shards=x"]).experiment, section), name), key

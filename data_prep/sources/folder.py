@@ -18,6 +18,7 @@ class Folder(Source):
     """Every picture below the root, told by its extension; hidden files and folders are left alone."""
 
     name = "folder"
+    may_grow = True
 
     def scan(self, root: Path) -> Iterator[Row | tuple[Row, str]]:
         """One row for each picture, and one with the reason for each folder or picture that stays out."""
@@ -47,4 +48,4 @@ def _slug(stem: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", stem)[:60].strip("_") or "image"
 
 
-SOURCE = Folder()
+SOURCE = Folder

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.sources import Labels, Row
-from data_prep.sources.hagrid_layout import HagridLayout
+from data_prep.sources.hagrid_layout import AnnotationFile, HagridLayout
 from h2d.data.schema import decode_mask, decode_npy
 from h2d.errors import DataError
 
@@ -17,12 +17,13 @@ class Synthetic(HagridLayout):
     """What ``python -m data_prep generate synthetic`` leaves."""
 
     name = "synthetic"
+    origin = "python -m data_prep generate synthetic"
     has_masks = True
     has_poses = True
 
-    def row(self, name: str, gesture: str, split: str, entry: dict[str, Any]) -> Row:
+    def row(self, name: str, file: AnnotationFile, image: str, entry: dict[str, Any]) -> Row:
         """A HaGRID row that also says where the exact labels are."""
-        return replace(super().row(name, gesture, split, entry), labels=f"exact/{gesture}/{name}")
+        return replace(super().row(name, file, image, entry), labels=f"exact/{file.gesture}/{name}")
 
     def labels(self, root: Path, row: Row) -> Labels:
         """Pose, masks and attributes that the renderer wrote."""
@@ -39,4 +40,4 @@ class Synthetic(HagridLayout):
             raise DataError(f"exact labels: {error}") from error
 
 
-SOURCE = Synthetic()
+SOURCE = Synthetic

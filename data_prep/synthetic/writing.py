@@ -100,7 +100,7 @@ def generate(root: Path, count: int, seed: int, size: int = 512, jobs: int = 1, 
         raise ConfigError(f"jobs must be at least 1, not {jobs}")
     if _is_complete(root, request):
         return _report(root, 0, count)
-    with alone_in(root, ["**/.*.tmp"]):
+    with alone_in(root):
         missing = [index for index in range(count) if not request.record_path(root, index).exists()]
         with contextlib.closing(_render_all(root, request, missing, jobs)) as pictures:
             for _ in tqdm(pictures, total=len(missing), unit="picture", disable=None):

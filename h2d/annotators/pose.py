@@ -10,7 +10,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -63,6 +63,7 @@ class HolisticPose:
         self.visibility = visibility
         self._graph: Any = None
         self._seen = 0
+        self._has_spoken = False
 
     @property
     def made_by(self) -> str:
@@ -81,7 +82,7 @@ class HolisticPose:
         """Free the graph; the next ``detect`` builds another."""
         if self._graph is not None:
             self._graph.close()
-        self._graph, self._seen = None, 0
+        self._graph, self._seen, self._has_spoken = None, 0, False
 
     def detect(self, image: np.ndarray) -> PoseResult:
         """Keypoints of the most prominent person.
@@ -98,12 +99,10 @@ class HolisticPose:
             self.close()
         image = np.ascontiguousarray(image)
         self._seen += 1
-        if self._graph is None:
-            with quiet_stderr():
-                self._graph = _new_graph()
-                results = self._graph.process(image)
-        else:
+        with nullcontext() if self._has_spoken else quiet_stderr():
+            self._graph = self._graph or _new_graph()
             results = self._graph.process(image)
+        self._has_spoken = self._has_spoken or results.pose_landmarks is not None
         if results.left_hand_landmarks is not None or results.right_hand_landmarks is not None:
             self._graph.process(_NOBODY)
         return _result(results, image.shape, self.visibility)
@@ -144,7 +143,7 @@ class FaceCounter:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Keep the chatter of a native library's first call, which no log level silences, off the terminal."""
+    """Keep the chatter of a native library's first calls, which no log level silences, off the terminal."""
     sys.stderr.flush()
     saved = os.dup(2)
     try:

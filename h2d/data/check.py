@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from h2d.data.schema import Sample, decode_sample
-from h2d.data.shards import MANIFEST, ShardInfo, iter_shard, read_manifest
+from h2d.data.shards import MANIFEST, ShardInfo, folders_of, iter_shard, read_manifest
 from h2d.errors import DataError
 from h2d.files import sha256_of
 from h2d.skeleton import HAND_LABELS, HAND_SLICES
@@ -16,26 +16,31 @@ MIN_INSIDE = 0.8
 """Share of a hand's labelled keypoints that must lie on a hand mask."""
 
 
-def check(folder: Path | str) -> list[str]:
-    """Problems of a folder of shards, one line each; an empty list means that all is well.
+def check(folders: Path | str) -> list[str]:
+    """Problems of a folder of shards, or of several; one line each, an empty list means that all is well.
 
     Reads everything: the checksum of each shard, each sample, the agreement of picture, masks and pose, keys that
     come twice over all shards, people that are in more than one split.
     """
-    folder = Path(folder)
+    problems: list[str] = []
+    keys: dict[str, str] = {}
+    splits: dict[str, set[str]] = {}
+    for folder in folders_of(folders):
+        problems += _check_folder(folder, keys, splits)
+    problems += [f"person {who} is in {' and '.join(sorted(s))}" for who, s in sorted(splits.items()) if len(s) > 1]
+    return problems
+
+
+def _check_folder(folder: Path, keys: dict[str, str], splits: dict[str, set[str]]) -> list[str]:
     try:
         manifest = read_manifest(folder)
     except DataError as error:
         return [error.message]
     problems: list[str] = []
-    keys: dict[str, str] = {}
-    splits: dict[str, set[str]] = {}
     for shard in manifest.shards:
         problems += _check_shard(folder, shard, keys, splits)
     strangers = sorted(path.name for path in folder.glob("*.tar") if path.name not in {s.name for s in manifest.shards})
-    problems += [f"{name} is not in {MANIFEST}" for name in strangers]
-    problems += [f"person {who} is in {' and '.join(sorted(s))}" for who, s in sorted(splits.items()) if len(s) > 1]
-    return problems
+    return problems + [f"{name} is not in {MANIFEST}" for name in strangers]
 
 
 def _check_shard(folder: Path, shard: ShardInfo, keys: dict[str, str], splits: dict[str, set[str]]) -> list[str]:

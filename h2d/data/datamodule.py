@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import numpy as np
@@ -13,11 +13,16 @@ import torch
 from torch.utils.data import DataLoader
 
 from h2d.data.augment import Augment
+from h2d.data.latents import cached_example, check_latents
 from h2d.data.samples import hand_example, outpaint_example
-from h2d.data.schema import Sample
-from h2d.data.shards import read_manifest
-from h2d.data.stream import ResumableLoader, ShardLoader, ShardSequence, ShardStream, Transform
+from h2d.data.schema import Sample, decode_sample
+from h2d.data.shards import read_manifest, read_manifests
+from h2d.data.stream import Draw, ResumableLoader, ShardLoader, ShardSequence, ShardStream, Transform
+from h2d.errors import ConfigError
 from h2d.experiment import Experiment
+
+if TYPE_CHECKING:
+    from h2d.networks.frozen import FrozenParts
 
 HAND_CAPTION = "a close-up of a hand, "
 """What the tiny base model's captions of hand crops start with; stage I uses the captions as they are."""
@@ -40,9 +45,26 @@ class ShardDataModule(L.LightningDataModule):
     def __init__(self, experiment: Experiment, factor: int) -> None:
         super().__init__()
         self.experiment = experiment
-        self.folder = Path(experiment.data.shards)
-        self.counts = read_manifest(self.folder).counts
+        self.folder = experiment.data.shards
+        manifest = read_manifests(self.folder)
+        self.counts = manifest.counts
         self.example = example_of(experiment, factor)
+        self.vae: str | None = None
+        if experiment.data.latents is not None:
+            cached = read_manifest(experiment.data.latents)
+            check_latents(cached, experiment, manifest)
+            self.folder, self.vae = experiment.data.latents, cached.settings["vae"]
+            self.example = partial(cached_example, variants=cached.settings["variants"])
+
+    def check_vae(self, parts: FrozenParts) -> None:
+        """Make sure that cached latents are those of this VAE.
+
+        Raises:
+            ConfigError: they are those of another one.
+        """
+        if self.vae is not None and (here := parts.vae_digest) != self.vae:
+            problem = f"data.latents={self.folder} was made with the VAE {self.vae}, model.base has {here}"
+            raise ConfigError(problem, "make the latents again, or name the base model that they were made with")
 
     def train_dataloader(self) -> DataLoader:
         """Endless, in an order of the seed and the epoch."""
@@ -85,7 +107,7 @@ def example_of(experiment: Experiment, factor: int) -> Transform:
     """The function that makes the examples of an experiment's task (picklable)."""
     size, data = experiment.image_size, experiment.data
     if experiment.task == "outpaint":
-        return partial(_outpaint, size=size)
+        return partial(_example, make=partial(_outpaint, size=size))
     hand = partial(
         hand_example,
         size=size,
@@ -96,19 +118,20 @@ def example_of(experiment: Experiment, factor: int) -> Transform:
     )
     if experiment.task == "hand":
         augment = Augment(data.augment.rgb_shift, data.augment.brightness, data.augment.contrast)
-        return partial(_hand, hand=partial(hand, augment=augment))
-    return partial(_picture, hand=partial(hand, augment=None, caption_prefix=HAND_CAPTION), size=size)
+        return partial(_example, make=partial(hand, augment=augment))
+    hand = partial(hand, augment=None, caption_prefix=HAND_CAPTION)
+    return partial(_example, make=partial(_picture, hand=hand, size=size))
 
 
-def _hand(sample: Sample, rng: np.random.Generator | None, *, hand: partial) -> dict[str, Any]:
-    return hand(sample, rng=rng)
+def _example(raw: Mapping[str, Any], draw: Draw | None, *, make: partial) -> dict[str, Any]:
+    return make(decode_sample(raw), rng=draw.rng if draw else None)
 
 
-def _outpaint(sample: Sample, rng: np.random.Generator | None, *, size: int) -> dict[str, Any]:
+def _outpaint(sample: Sample, *, rng: np.random.Generator | None, size: int) -> dict[str, Any]:
     return outpaint_example(sample, size=size)
 
 
-def _picture(sample: Sample, rng: np.random.Generator | None, *, hand: partial, size: int) -> dict[str, Any]:
+def _picture(sample: Sample, *, rng: np.random.Generator | None, hand: partial, size: int) -> dict[str, Any]:
     """A whole person or one of the hands, as often one as the other: what the tiny base model trains on."""
     rng = rng or np.random.default_rng(zlib.crc32(sample.key.encode()))
     example = hand(sample, rng=rng) if rng.random() < 0.5 else outpaint_example(sample, size=size)

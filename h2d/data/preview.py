@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from h2d.data.schema import Sample
-from h2d.data.shards import iter_samples, read_manifest
+from h2d.data.shards import iter_samples, read_manifests
 from h2d.errors import DataError
 from h2d.files import write_atomic
 from h2d.images import encode_png
@@ -34,7 +34,7 @@ def preview(folder: Path | str, out: Path | str, count: int = 20) -> Path:
     Raises:
         DataError: the folder is damaged or empty.
     """
-    splits = read_manifest(folder).counts
+    splits = read_manifests(folder).counts
     samples = list(islice(chain.from_iterable(iter_samples(folder, split) for split in splits), count))
     if not samples:
         raise DataError(f"{folder} holds no samples")

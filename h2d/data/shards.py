@@ -9,10 +9,13 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from braceexpand import braceexpand
 
 from h2d.data.schema import SCHEMA_VERSION, Sample, decode_sample
 from h2d.errors import DataError
@@ -36,7 +39,7 @@ class ShardInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of shards holds and how it was made."""
+    """What a folder of shards holds and how it was made. The names of the shards are relative to ``folder``."""
 
     shards: tuple[ShardInfo, ...]
     sources: dict[str, int]
@@ -44,6 +47,7 @@ class Manifest:
     rejected: dict[str, dict[str, int]] = field(default_factory=dict)
     h2d_version: str = ""
     commit: str | None = None
+    folder: Path = field(default=Path(), compare=False)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -129,6 +133,40 @@ def read_manifest(folder: Path | str) -> Manifest:
     return manifest
 
 
+def folders_of(folders: Path | str) -> list[Path]:
+    """The folders that a notation names, see :func:`read_manifests`."""
+    try:
+        return [Path(name) for part in str(folders).split("::") for name in braceexpand(part)]
+    except ValueError as error:
+        raise DataError(f"{folders}: {error}", "write several folders as data/{one,other}/shards") from error
+
+
+def read_manifests(folders: Path | str) -> Manifest:
+    """One manifest over several folders, whose samples then count as one set.
+
+    Args:
+        folders: a folder, or several in WebDataset's notation: ``data/{hagrid,interhand}/shards`` or ``one::other``.
+
+    Raises:
+        DataError: as ``read_manifest`` does, or the notation is wrong.
+    """
+    manifests = [read_manifest(folder) for folder in folders_of(folders)]
+    if len(manifests) == 1:
+        return manifests[0]
+    sources: Counter[str] = Counter()
+    for manifest in manifests:
+        sources.update(manifest.sources)
+    return Manifest(
+        shards=tuple(
+            replace(shard, name=str(manifest.folder / shard.name))
+            for manifest in manifests
+            for shard in manifest.shards
+        ),
+        sources=dict(sources),
+        settings={str(manifest.folder): manifest.settings for manifest in manifests},
+    )
+
+
 def _parse(path: Path) -> Manifest:
     try:
         content = json.loads(path.read_bytes())
@@ -139,7 +177,7 @@ def _parse(path: Path) -> Manifest:
             if Path(shard.name).name != shard.name or shard.split not in SPLITS:
                 raise DataError(f"{path}: {shard.name!r} is not the name of a shard of {', '.join(SPLITS)}")
         names = ("sources", "settings", "rejected", "h2d_version", "commit")
-        return Manifest(shards, **{name: content[name] for name in names})
+        return Manifest(shards, **{name: content[name] for name in names}, folder=path.parent)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged: {type(error).__name__}: {error}", "prepare the data again") from error
 
@@ -147,6 +185,7 @@ def _parse(path: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``manifest.json``: last, when every shard it names is complete."""
     content = {"schema": SCHEMA_VERSION, "counts": manifest.counts} | asdict(manifest)
+    del content["folder"]
     write_atomic(folder / MANIFEST, json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")
 
 
@@ -156,13 +195,14 @@ def iter_samples(folder: Path | str, split: str) -> Iterator[Sample]:
     Raises:
         DataError: the folder has no such split, a sample is damaged, or a shard ends before its number of samples.
     """
-    manifest = read_manifest(folder)
+    manifest = read_manifests(folder)
     if not manifest.split(split):
         has = ", ".join(manifest.counts) or "nothing"
         raise DataError(f"{folder} has no split {split!r}", f"it has {has}")
     for shard in manifest.split(split):
         count = 0
-        for count, raw in enumerate(iter_shard(Path(folder) / shard.name), 1):  # noqa: B007
+        path = manifest.folder / shard.name
+        for count, raw in enumerate(iter_shard(path), 1):  # noqa: B007
             yield decode_sample(raw)
         if count != shard.count:
-            raise DataError(f"{Path(folder) / shard.name} holds {count} samples, its manifest says {shard.count}")
+            raise DataError(f"{path} holds {count} samples, its manifest says {shard.count}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from h2d.data.shards import iter_samples, read_manifest
+from h2d.data.shards import iter_samples, read_manifests
 from h2d.skeleton import HAND_LABELS
 
 SIZE = 512
@@ -25,7 +25,7 @@ def stats(folder: Path | str) -> dict[str, Any]:
     Raises:
         DataError: the folder or one of its samples is damaged.
     """
-    manifest = read_manifest(folder)
+    manifest = read_manifests(folder)
     totals: dict[str, Counter[str]] = {name: Counter() for name in ("sources", "gestures", "hands", "sizes")}
     made_by: dict[str, Counter[str]] = {}
     numbers: dict[str, list[float]] = {"mask_pixels": [], "caption_words": [], "keypoints": []}

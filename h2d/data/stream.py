@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,15 +21,27 @@ import webdataset as wds
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from webdataset import tariterators
 
-from h2d.data.schema import Sample, decode_sample
-from h2d.data.shards import ShardInfo, read_manifest
+from h2d.data.shards import ShardInfo, read_manifests
 from h2d.errors import DataError
 
 # The shards are data from elsewhere: no pickles, no commands in place of file names.
 wds.utils.enforce_security = True
 
-Transform = Callable[[Sample, np.random.Generator | None], dict[str, Any]]
-"""Turns a sample into what a batch holds; the generator is None where nothing may be random."""
+
+class Draw(NamedTuple):
+    """What is random about a sample: a function of the seed, the epoch and the sample's key alone."""
+
+    epoch: int
+    rng: np.random.Generator
+
+    @classmethod
+    def of(cls, seed: int, epoch: int, key: str) -> Draw:
+        """The draw of a sample in an epoch."""
+        return cls(epoch, np.random.default_rng([seed, epoch, zlib.crc32(key.encode())]))
+
+
+Transform = Callable[[Mapping[str, Any], Draw | None], dict[str, Any]]
+"""Turns the members of a sample into what a batch holds; there is no draw where nothing may be random."""
 
 
 class Span(NamedTuple):
@@ -97,14 +109,15 @@ def _worker() -> tuple[int, int]:
 class _Shards(IterableDataset):
     """What both streams share: the shards of a split, checked against the manifest."""
 
-    def __init__(self, folder: Path, split: str, transform: Transform, rank: int, world_size: int) -> None:
+    def __init__(self, folder: Path | str, split: str, transform: Transform, rank: int, world_size: int) -> None:
         super().__init__()
-        self.folder, self.split, self.transform = Path(folder), split, transform
+        manifest = read_manifests(folder)
+        self.folder, self.split, self.transform = manifest.folder, split, transform
         self.rank, self.world_size = rank, world_size
-        self.shards = read_manifest(self.folder).split(split)
+        self.shards = manifest.split(split)
         self.total = sum(shard.count for shard in self.shards)
         if not self.total:
-            raise DataError(f"{self.folder}: no samples in the split {split!r}", "prepare the data with more samples")
+            raise DataError(f"{folder}: no samples in the split {split!r}", "prepare the data with more samples")
 
 
 class ShardStream(_Shards):
@@ -114,9 +127,9 @@ class ShardStream(_Shards):
     consumed. Exactness needs the same world size, worker count and batch size.
 
     Args:
-        folder: shards with their ``manifest.json``.
+        folder: shards with their ``manifest.json``, or several such folders, see ``read_manifests``.
         split: ``"train"``.
-        transform: called with a sample and a generator that depends on the seed, the epoch and the sample's key only.
+        transform: called with the members of a sample and its draw.
         seed: of the order and of the transform.
         shuffle_buffer: undecoded samples held by each worker; 1 keeps the order of the shards.
         batch_size: what the loader uses; only ``start_batch`` needs it.
@@ -128,7 +141,7 @@ class ShardStream(_Shards):
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | str,
         split: str,
         transform: Transform,
         *,
@@ -155,7 +168,7 @@ class ShardStream(_Shards):
                 skip -= stop - start
                 continue
             for raw in itertools.islice(self._epoch(epoch, start, stop), skip, None):
-                yield self.transform(decode_sample(raw), self._random(epoch, raw["__key__"]))
+                yield self.transform(raw, Draw.of(self.seed, epoch, raw["__key__"]))
             skip = 0
 
     def _epoch(self, epoch: int, start: int, stop: int) -> Iterator[dict[str, Any]]:
@@ -164,9 +177,6 @@ class ShardStream(_Shards):
         read = partial(read_spans, self.folder, spans(shards, start, stop))
         random = Random(f"samples {self.seed} {epoch} {start}")
         return iter(wds.DataPipeline(read, wds.shuffle(self.shuffle_buffer, rng=random)))
-
-    def _random(self, epoch: int, key: str) -> np.random.Generator:
-        return np.random.default_rng([self.seed, epoch, zlib.crc32(key.encode())])
 
 
 class ShardSequence(_Shards):
@@ -177,7 +187,7 @@ class ShardSequence(_Shards):
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | str,
         split: str,
         transform: Transform,
         *,
@@ -196,7 +206,7 @@ class ShardSequence(_Shards):
         worker, workers = _worker()
         for number, raw in enumerate(read_spans(self.folder, spans(self.shards, self.start, self.stop))):
             if number // self.batch_size % workers == worker:
-                yield self.transform(decode_sample(raw), None)
+                yield self.transform(raw, None)
 
 
 class ShardLoader(DataLoader):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -41,13 +43,28 @@ class FrozenParts:
         """Images ``(B, 3, H, W)`` in [-1, 1] to scaled latents ``(B, 4, H/factor, W/factor)``.
 
         Args:
-            image: on the VAE's device.
+            image: on the VAE's device; or its cached :meth:`moments` ``(B, 8, h, w)``.
             generator: source of the posterior sample.
             sample: draw from the posterior; False takes its mode and needs no randomness.
         """
-        posterior = self.vae.encode(image.to(self.vae.dtype)).latent_dist
+        moments = image if image.shape[1] != self.vae.config.in_channels else self.moments(image)
+        posterior = DiagonalGaussianDistribution(moments)
         latents = posterior.sample(generator) if sample else posterior.mode()
         return latents * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def moments(self, image: Tensor) -> Tensor:
+        """Mean and log variance ``(B, 8, h, w)`` of the posterior of images ``(B, 3, H, W)`` in [-1, 1]."""
+        return self.vae.encode(image.to(self.vae.device, self.vae.dtype)).latent_dist.parameters
+
+    @property
+    def vae_digest(self) -> str:
+        """Sixteen hexadecimal digits that tell the weights of the VAE."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.vae.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().float().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from torch import Tensor
 
 from h2d.masks import hand_extent, present_hands
 from h2d.skeleton import BODY_NAMES, HAND_SLICES, NUM_KEYPOINTS
@@ -43,6 +46,19 @@ def pose_warnings(pose: np.ndarray, size: int, factor: int) -> list[str]:
     if not (hands := present_hands(pose)):
         return ["the pose has no hand: stage I has nothing to make"]
     return [line for hand in hands for line in _hand_warnings(pose, hand, size, factor)]
+
+
+def mask_warnings(mask: Tensor, names: Sequence[str]) -> list[str]:
+    """A line when stage I saw no hand in its own picture.
+
+    Args:
+        mask: predicted, ``(1, S, S)`` in [0, 1].
+        names: the hands that the picture was to show.
+    """
+    if bool((mask > 0.5).any()):
+        return []
+    hands = " and the ".join(names)
+    return [f"the mask of the {hands} hand came out empty: stage II paints without it; another seed may help"]
 
 
 def _hand_warnings(pose: np.ndarray, hand: str, size: int, factor: int) -> list[str]:

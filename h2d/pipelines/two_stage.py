@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from h2d.pipelines.canvas import PlacedHand, compose_canvas
 from h2d.pipelines.checksums import write_checksums
 from h2d.pipelines.hand import HandPipeline
 from h2d.pipelines.outpaint import BLENDINGS, OutpaintPipeline
-from h2d.pipelines.pose_checks import check_poses, pose_warnings
+from h2d.pipelines.pose_checks import check_poses, mask_warnings, pose_warnings
 from h2d.pipelines.sampling import (
     Callback,
     Generators,
@@ -163,11 +164,12 @@ class TwoStagePipeline(SamplingPipeline):
             "callback_on_step_end": callback_on_step_end,
         }
         negatives = one_for_each("negative_prompt", negative_prompt or "", len(poses))
-        self._warn(poses)
+        self._warn(line for pose in poses for line in pose_warnings(pose, size, self.parts.factor))
 
         # 2. Stage I: all hands of all images in one batch
         seeds = [_Seeds.of(one) for one in spawn_each(generator, len(poses))]
         hands = self._generate_hands(poses, seeds, hand_texts, negatives, shared)
+        self._warn(line for of_image in hands for hand in of_image for line in mask_warnings(hand.mask, hand.names))
 
         # 3. The canvases
         canvases = [compose_canvas(of_image, size, with_background=blending == "bbox") for of_image in hands]
@@ -210,13 +212,12 @@ class TwoStagePipeline(SamplingPipeline):
         super().save_pretrained(save_directory, **options)
         write_checksums(Path(save_directory))
 
-    def _warn(self, poses: np.ndarray) -> None:
+    def _warn(self, lines: Iterable[str]) -> None:
         """Say each thing once, or an evaluation would say it thousands of times."""
-        for pose in poses:
-            for line in pose_warnings(pose, self.config.image_size, self.parts.factor):
-                if line not in self._said:
-                    self._said.add(line)
-                    logger.warning(line)
+        for line in lines:
+            if line not in self._said:
+                self._said.add(line)
+                logger.warning(line)
 
     def _generate_hands(
         self,

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from data_prep.synthetic import Rendered, render_person
-from h2d.annotators import caption
-from h2d.annotators.caption import INSTRUCTION
+from h2d.annotators import llava
+from h2d.annotators.llava import INSTRUCTION
 
 
 @lru_cache
@@ -64,7 +64,7 @@ def tiny_sam_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 @pytest.fixture(autouse=True)
 def short_captions(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model never says that it is done."""
-    monkeypatch.setattr(caption, "MAX_NEW_TOKENS", 8)
+    monkeypatch.setattr(llava, "MAX_NEW_TOKENS", 8)
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-import torch
 
 from data_prep.synthetic import Rendered
 from h2d.annotators import hand_masks
-from h2d.annotators.hand_masks import hands_of, window
-from h2d.annotators.segment import SAM_CROP, GrabCutSegmenter, SamSegmenter, negatives, sam_model
-from h2d.errors import DataError, SetupError
+from h2d.annotators.hand_masks import hands_of
+from h2d.annotators.hand_regions import hand_regions
+from h2d.annotators.segment import GrabCutSegmenter, PersonSegmenter, SamSegmenter
+from h2d.errors import DataError
 from h2d.skeleton import HAND_LABELS
 
 
@@ -29,62 +30,61 @@ def test_grabcut_gives_the_same_mask_twice(two_hands: Rendered) -> None:
     assert np.array_equal(first.hands, GrabCutSegmenter().segment(two_hands.image, two_hands.pose).hands)
 
 
-def test_sam_is_asked_about_each_hand_in_its_own_crop(
-    tiny_sam_checkpoint: Path, two_hands: Rendered, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    segmenter = SamSegmenter(tiny_sam_checkpoint, device="cpu")
-    assert segmenter.made_by == "sam-vit_b"
+def test_the_person_does_not_depend_on_the_image_before(two_hands: Rendered) -> None:
+    person = PersonSegmenter()
+    first = person.probability(two_hands.image).copy()
+    person.probability(np.full((300, 200, 3), 90, np.uint8))
+    assert np.array_equal(person.probability(two_hands.image), first)
+
+
+@pytest.fixture
+def segmenter(tiny_sam_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> SamSegmenter:
     monkeypatch.setattr(hand_masks, "AREA_RANGE", (0, 1e9))
-    asked = []
-    predict = segmenter._predictor.predict
-    monkeypatch.setattr(segmenter._predictor, "predict", lambda **prompt: asked.append(prompt) or predict(**prompt))
+    return SamSegmenter.load(tiny_sam_checkpoint, device="cpu")
 
-    result = segmenter.segment(two_hands.image, two_hands.pose)
 
-    assert len(asked) == 2
-    expected = np.zeros(two_hands.hands.shape, bool)
-    for prompt, points in zip(asked, hands_of(two_hands.pose).values(), strict=True):
-        place = window(points, two_hands.image.shape[:2], SAM_CROP)
-        expected[place] = True
-        corner = (place[1].start, place[0].start)
-        assert np.allclose(prompt["point_coords"][:21] + corner, points)
-        assert prompt["point_labels"].tolist()[:21] == [1] * 21
-        assert set(prompt["point_labels"].tolist()[21:]) <= {0}
-        x0, y0, x1, y1 = prompt["box"]
-        assert 0 <= x0 < x1 < place[1].stop - place[1].start
-        assert 0 <= y0 < y1 < place[0].stop - place[0].start
-    assert (result.hands[expected] > 0).all(), "the mask is back where the crop was cut"
+def test_what_sam_finds_is_kept_as_far_as_the_hand_reaches(segmenter: SamSegmenter, two_hands: Rendered) -> None:
+    result = segmenter.segment(two_hands.image, two_hands.pose)  # this SAM takes all it sees for a hand
+    within, crops = np.zeros(two_hands.hands.shape, bool), np.zeros(two_hands.hands.shape, bool)
+    for points in hands_of(two_hands.pose).values():
+        within |= hand_regions(points, within.shape).possible
+    for prompt in segmenter.ask(two_hands.image, two_hands.pose).values():
+        crops[prompt.place] = True
+    assert (result.hands[within & crops] > 0).all()
+    assert (within & crops).sum() > 0.5 * (result.hands > 0).sum() > 100
+    assert not result.hands[~(cv2.dilate(within.astype(np.uint8), hand_masks.DILATION) > 0)].any()
     assert result.scores["right"]["iou"] == pytest.approx(0.9)
+    assert result.person is not None
+    assert segmenter.made_by == "sam-vit_b float32"
 
 
-def test_a_mask_that_sam_doubts_is_refused(
-    tiny_sam_checkpoint: Path, two_hands: Rendered, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hand_masks, "AREA_RANGE", (0, 1e9))
-    segmenter = SamSegmenter(tiny_sam_checkpoint, device="cpu")
-    torch.nn.init.constant_(segmenter._predictor.model.mask_decoder.iou_prediction_head.layers[-1].bias, 0.3)
+def test_images_are_answered_together_in_their_order(segmenter: SamSegmenter, two_hands: Rendered) -> None:
+    both = segmenter.ask(two_hands.image, two_hands.pose)
+    left = {"left": both["left"]}
+    answers = segmenter.answer([both, left, {}])
+    assert [list(answer) for answer in answers] == [["right", "left"], ["left"], []]
+    assert all(answer.mask.shape == both[side].size for side, answer in answers[0].items())
+
+
+def test_a_mask_that_sam_doubts_is_refused(segmenter: SamSegmenter, two_hands: Rendered) -> None:
+    prompts = segmenter.ask(two_hands.image, two_hands.pose)
+    answers = {side: answer._replace(iou=0.3) for side, answer in segmenter.answer([prompts])[0].items()}
     with pytest.raises(DataError, match=r"not sure of its mask: right hand, 0\.30"):
-        segmenter.segment(two_hands.image, two_hands.pose)
+        segmenter.conclude(two_hands.image, two_hands.pose, prompts, answers)
 
 
-def test_points_beside_a_hand_never_lie_on_it(two_hands: Rendered) -> None:
-    hands = hands_of(two_hands.pose)
-    for side in hands:
-        for x, y in negatives(side, two_hands.pose, hands).astype(int):
-            if 0 <= x < 512 and 0 <= y < 512:
-                assert two_hands.hands[y, x] != HAND_LABELS[side]
+def test_a_hand_that_sam_misses_is_refused(segmenter: SamSegmenter, two_hands: Rendered) -> None:
+    prompts = segmenter.ask(two_hands.image, two_hands.pose)
+    answers = segmenter.answer([prompts])[0]
+    answers["left"].mask[:] = False
+    with pytest.raises(DataError, match=r"misses keypoints: left hand, 0\.00 inside"):
+        segmenter.conclude(two_hands.image, two_hands.pose, prompts, answers)
 
 
-def test_wrong_checkpoints_are_one_clear_error(tmp_path: Path, tiny_sam_checkpoint: Path) -> None:
-    with pytest.raises(SetupError, match="does not exist"):
-        SamSegmenter(tmp_path / "sam_vit_h_4b8939.pth")
-    with pytest.raises(SetupError, match="architecture"):
-        sam_model(tmp_path / "weights.pth")
-    damaged = tmp_path / "sam_vit_b_damaged.pth"
-    damaged.write_bytes(tiny_sam_checkpoint.read_bytes()[:5000])
-    with pytest.raises(SetupError, match="not a checkpoint of SAM vit_b"):
-        SamSegmenter(damaged)
-    other = tmp_path / "sam_vit_b_other.pth"
-    torch.save({"weights": torch.zeros(3)}, other)
-    with pytest.raises(SetupError, match="not a checkpoint of SAM vit_b"):
-        SamSegmenter(other)
+def test_hands_that_overlap_are_both_labelled(segmenter: SamSegmenter, two_hands: Rendered) -> None:
+    pose = two_hands.pose.copy()
+    right, left = (points.mean(axis=0) for points in hands_of(pose).values())
+    part = hand_masks.HAND_SLICES["left"]
+    pose[part, :2] += right - left + 5  # pixels
+    result = segmenter.segment(two_hands.image, pose)
+    assert {0, *HAND_LABELS.values()} == set(np.unique(result.hands))

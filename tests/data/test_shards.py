@@ -13,6 +13,7 @@ from h2d.data.shards import (
     iter_samples,
     iter_shard,
     read_manifest,
+    read_manifests,
     write_manifest,
     write_tar,
 )
@@ -139,3 +140,24 @@ def test_a_split_that_is_not_there(shard: Path) -> None:
     write_manifest(shard.parent, manifest(shard))
     with pytest.raises(DataError, match="no split 'val'"):
         list(iter_samples(shard.parent, "val"))
+
+
+@pytest.mark.parametrize("notation", ["{root}/{{one,two}}", "{root}/one::{root}/two"])
+def test_several_folders_are_one_set(notation: str, tmp_path: Path) -> None:
+    for name, count in (("one", 2), ("two", 3)):
+        shard = tmp_path / name / "train-000000.tar"
+        write_tar(shard, [(f"{name}/s{i}", {"txt": b"x"}) for i in range(count)])
+        info = ShardInfo(shard.name, "train", count, shard.stat().st_size, sha256_of(shard))
+        write_manifest(tmp_path / name, Manifest((info,), {name: count, "both": 1}, {"limit": count}))
+    mixed = read_manifests(notation.format(root=tmp_path))
+    assert mixed.counts == {"train": 5}
+    assert mixed.sources == {"one": 2, "two": 3, "both": 2}
+    keys = [raw["__key__"] for shard in mixed.shards for raw in iter_shard(mixed.folder / shard.name)]
+    assert keys == ["one/s0", "one/s1", "two/s0", "two/s1", "two/s2"]
+
+
+def test_a_mistake_in_the_notation_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Unbalanced braces"):
+        read_manifests("data/{one,two/shards")
+    with pytest.raises(DataError, match="three is not a folder of shards"):
+        read_manifests(f"{tmp_path}/{{three,four}}")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from h2d.data.schema import encode_sample
+from h2d.data.schema import decode_sample, encode_sample
 from h2d.data.shards import Manifest, ShardInfo, write_manifest, write_tar
 from h2d.data.stream import ResumableLoader, ShardLoader, ShardSequence, ShardStream, read_spans, spans
 from h2d.errors import DataError
@@ -12,8 +12,8 @@ from h2d.files import sha256_of
 from h2d.images import encode_png
 
 
-def key_and_draw(sample, rng):
-    return {"key": sample.key, "draw": -1 if rng is None else int(rng.integers(1 << 40))}
+def key_and_draw(raw, draw):
+    return {"key": decode_sample(raw).key, "draw": -1 if draw is None else int(draw.rng.integers(1 << 40))}
 
 
 def make_shards(folder, counts, split="train"):

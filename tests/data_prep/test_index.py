@@ -52,10 +52,10 @@ def test_an_empty_root_is_forgotten(photos: Path) -> None:
 
 
 def test_the_index_does_not_depend_on_the_order_of_the_file_system(photos: Path) -> None:
-    rows, _ = index.scan(job(photos))
-    assert rows == index.scan(job(photos))[0]
+    rows, *_ = index.scan(job(photos))
+    assert rows == index.scan(job(photos)).rows
     assert [row.key for row in rows] != sorted(row.key for row in rows), "neighbours are unrelated"
-    limited, _ = index.scan(job(photos, limit=3))
+    limited, *_ = index.scan(job(photos, limit=3))
     assert [row.key for row in limited] == [row.key for row in rows[:3]]
 
 
@@ -70,16 +70,16 @@ def test_names_that_are_no_text_are_names_all_the_same(tmp_path: Path) -> None:
 
 def test_two_images_are_enough_for_a_validation_image(photos: Path) -> None:
     for limit in (2, 3, 5):
-        rows, _ = index.scan(job(photos, limit=limit))
+        rows, *_ = index.scan(job(photos, limit=limit))
         assert {row.split for row in rows} == {"train", "val"}
-    assert [row.split for row in index.scan(job(photos, limit=1))[0]] in (["train"], ["val"])
+    assert [row.split for row in index.scan(job(photos, limit=1)).rows] in (["train"], ["val"])
 
 
 def test_about_a_tenth_is_validation(tmp_path: Path) -> None:
     (tmp_path / "many").mkdir()
     for number in range(400):
         (tmp_path / "many" / f"{number}.jpg").touch()
-    rows, _ = index.scan(job(tmp_path / "many"))
+    rows, *_ = index.scan(job(tmp_path / "many"))
     assert 20 <= sum(row.split == "val" for row in rows) <= 60
 
 
@@ -105,7 +105,7 @@ def test_an_empty_root_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_synthetic_people_bring_splits_subjects_and_gestures(people: Path) -> None:
-    rows, rejected = index.scan(Job("synthetic", Settings(), people, people.parent))
+    rows, rejected, _ = index.scan(Job("synthetic", Settings(), people, people.parent))
     assert len(rows) == 9
     assert rejected == []
     assert {row.split for row in rows} == {"train", "val", "test"}
@@ -128,7 +128,7 @@ def test_annotations_without_images_are_counted(tmp_path: Path) -> None:
     (root / "call" / "a-1.jpg").touch()
     entries = {name: {"bboxes": [], "labels": [], "user_id": "u"} for name in ("a-1", "a-2", "../up")}
     (root / "annotations" / "val" / "call.json").write_text(json.dumps(entries))
-    rows, rejected = index.scan(Job("synthetic", Settings(), root, tmp_path))
+    rows, rejected, _ = index.scan(Job("synthetic", Settings(), root, tmp_path))
     assert [row.key for row in rows] == ["synthetic/a-1"]
     assert sorted(row["reason"] for row in rejected) == ["no image file", "path leaves the root"]
 

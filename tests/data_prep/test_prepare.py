@@ -97,6 +97,41 @@ def test_exact_keypoints_keep_everybody(people: Path, tmp_path: Path) -> None:
     assert {sample.meta["made_by"]["pose"] for sample in found.values()} == {"exact"}
 
 
+def test_a_part_is_taken_and_listed(people: Path, tmp_path: Path) -> None:
+    words = ["all", "synthetic", f"root={people}", *FAST, "keypoints=exact"]
+    assert main([*words, f"out={tmp_path / 'part'}", "take_train=3", "ablation=1"]) == 0
+    manifest = read_manifest(tmp_path / "part" / "shards")
+    gestures = json.loads((tmp_path / "part" / "index" / "gestures.json").read_bytes())
+    spare = sum(gestures["train"].values()) - 3
+    assert manifest.counts["train"] == 3
+    assert manifest.rejected["pack"] == {"not taken": spare}
+    found = samples(tmp_path / "part")
+    test = [key for key, sample in found.items() if sample.meta["split"] == "test"]
+    assert (tmp_path / "part" / "shards" / "test.txt").read_text().split() == test
+    assert (tmp_path / "part" / "shards" / "ablation.txt").read_text().split() == test[:1]
+    listed = tmp_path / "ids.txt"
+    listed.write_text("".join(f"{key}\n" for key in [*list(found)[:2], "synthetic/unknown"]))
+    assert main([*words, f"out={tmp_path / 'listed'}", f"ids={listed}"]) == 0
+    assert samples(tmp_path / "listed").keys() == set(list(found)[:2])
+    assert counts(tmp_path / "listed", "index") == {"": "in ids= but not in the data set"}
+    assert check(tmp_path / "listed" / "shards") == []
+
+
+def test_jobs_of_an_array_and_the_last_one_packs(
+    prepared: Path, people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["all", "synthetic", f"root={people}", f"out={tmp_path}", "jobs=1", "chunk_size=2"]
+    assert main([*words, "slice=1/2"]) == 0
+    assert "keypoints (share 1/2): read 4 = written 4" in capsys.readouterr().out
+    assert main(["pack", *words[1:]]) == 2
+    assert "filter is not finished" in capsys.readouterr().err
+    assert main([*words, "slice=0/2"]) == 0
+    assert "shards: " in capsys.readouterr().out
+    assert samples(tmp_path).keys() == samples(prepared).keys()
+    for tar in (tmp_path / "shards").glob("*.tar"):
+        assert tar.read_bytes() == (prepared / "shards" / tar.name).read_bytes()
+
+
 def jpeg(image: np.ndarray, mode: str = "RGB", orientation: int | None = None) -> bytes:
     exif = Image.Exif()
     if orientation:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -10,8 +14,10 @@ import pytest
 from data_prep import index, stage
 from data_prep.chunks import chunk_path, read_chunk
 from data_prep.job import Job
-from data_prep.settings import Settings
+from data_prep.locks import Claims
+from data_prep.settings import Settings, Slice
 from h2d.errors import ConfigError, DataError, SetupError
+from h2d.files import replacing
 
 STUB = '''
 """A stage whose worker does to an image what the image's name says. Worker processes import it by this name."""
@@ -63,7 +69,7 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def prepare(tmp_path: Path, names: list[str], **settings: object) -> Job:
     root = tmp_path / "photos"
-    root.mkdir(exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     for name in names:
         (root / f"{name}.jpg").touch()
     job = Job("folder", Settings(**{"jobs": 1, "chunk_size": 4} | settings), root, tmp_path / "out")
@@ -104,7 +110,7 @@ def test_processes_give_the_same_bytes_as_none(tmp_path: Path, stub: ModuleType)
     results = []
     for jobs in (1, 2):
         (tmp_path / str(jobs)).mkdir()
-        job = prepare(tmp_path / str(jobs), [*names("good", 9), "reject"], jobs=jobs)
+        job = prepare(tmp_path / str(jobs), [*names("good", 9), "reject", "damaged"], jobs=jobs)
         stage.run(stub.STAGE, job)
         results.append({path.name: path.read_bytes() for path in job.folder("stub").glob("*.tar")})
     assert results[0] == results[1]
@@ -177,20 +183,72 @@ def test_a_damaged_chunk_is_named(tmp_path: Path, stub: ModuleType) -> None:
         read_chunk(path)
 
 
-def test_one_command_at_a_time_and_leftovers_are_cleared(tmp_path: Path) -> None:
+def test_a_job_of_an_array_does_its_share(tmp_path: Path, stub: ModuleType) -> None:
+    whole = prepare(tmp_path, [*names("good", 18), "reject"])
+    shares = [replace(whole, settings=replace(whole.settings, slice=Slice(number, 3))) for number in range(3)]
+    counts = [stage.run(stub.STAGE, share)[0].read for share in shares]
+    assert counts == [8, 7, 4], "chunks 0 and 3, 1 and 4, 2 of five"
+    assert stage.run(stub.STAGE, whole)[1] is False
+    assert stage.stage_counts(whole, "stub").read == 19
+
+
+def test_what_could_not_be_judged_is_tried_again_when_asked(tmp_path: Path, stub: ModuleType) -> None:
+    job = prepare(tmp_path, [*names("good", 5), "reject", "damaged", "bug"])
+    needy = stage.Stage("needy", ("stub",), stub.build, stub.depends)
+    first, _ = stage.run(stub.STAGE, job)
+    stage.run(needy, job)
+    assert (first.written, first.failed) == (5, 2), "a rejected image was judged"
+    assert stage.run(stub.STAGE, job) == (first, False)
+    Path(stub.__file__ or "").write_text(STUB.replace('"damaged" in name', "False").replace('"reject" in name', "0"))
+    importlib.reload(stub)
+    second, worked = stage.run(stub.STAGE, job, retry=True)
+    assert worked
+    assert (second.read, second.written, second.reasons) == (8, 6, {"unexpected ZeroDivisionError": 1, "not wanted": 1})
+    later, worked = stage.run(needy, job)
+    assert (worked, later.read, later.written) == (True, 6, 6), "the stage behind takes up the new one"
+    mended = prepare(tmp_path / "mended", [*names("good", 5), "damaged"])
+    stage.run(stub.STAGE, mended)
+    whole = {key: value for n in range(2) for key, value in read_chunk(chunk_path(mended.folder("stub"), n)).items()}
+    again = {key: value for n in range(2) for key, value in read_chunk(chunk_path(job.folder("stub"), n)).items()}
+    assert again == whole
+
+
+def test_leftovers_are_cleared_unless_somebody_is_at_work(tmp_path: Path) -> None:
     job = prepare(tmp_path, ["a"])
-    leftover = job.folder("keypoints") / ".000000.tar.123.tmp"
-    mine = job.out / "mine" / ".letter.tmp"
-    for path in (leftover, mine):
-        path.parent.mkdir()
+    (job.out / "keypoints").mkdir()
+    with contextlib.suppress(KeyboardInterrupt), replacing(job.out / "keypoints" / "000000.tar") as leftover:
+        raise KeyboardInterrupt
+    mine = job.out / "keypoints" / ".letter.tmp"
+    elsewhere = job.out / "keypoints" / ".000000.tar.another-machine-0123abcd.tmp"
+    for path in (leftover, mine, elsewhere):
         path.touch()
-    with job.lock():
+    with job.sharing():
         assert not leftover.exists()
         assert mine.exists()
-        with pytest.raises(SetupError, match="another command is at work"), job.lock():
-            pass
-    with job.lock():
-        pass
+        assert elsewhere.exists(), "a machine that may still be at work"
+        leftover.touch()
+        with job.sharing():
+            assert leftover.exists(), "it may be in use"
+    with job.sharing():
+        assert not leftover.exists()
+
+
+def test_commands_share_the_chunks_out(tmp_path: Path) -> None:
+    """A second process sees what the first one claims, and gets it when that one is gone."""
+    code = (
+        "import sys; from pathlib import Path; from data_prep.locks import Claims\n"
+        f"claims = Claims(Path({str(tmp_path)!r}))\n"
+        "print([claims.take(n) for n in (0, 1)], flush=True); sys.stdin.readline()"
+    )
+    with Claims(tmp_path) as claims:
+        assert claims.take(0)
+        other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert other.stdout is not None
+        assert other.stdout.readline().strip() == "[False, True]"
+        assert not claims.take(1)
+        other.kill()
+        assert claims.take(1, wait=True)
+        other.communicate()
 
 
 def test_the_record_is_plain_json(tmp_path: Path, stub: ModuleType) -> None:

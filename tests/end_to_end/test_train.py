@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from h2d.errors import CheckpointError, ConfigError, SetupError
+from h2d.files import holding
 from h2d.train import build, describe, train, with_total_steps
 
 
@@ -22,6 +23,12 @@ def _scalars(folder: Path) -> dict[str, list[Any]]:
     events = EventAccumulator(str(folder))
     events.Reload()
     return {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+
+
+def test_two_trainings_in_one_folder(smoke: Callable[..., Any], tmp_path: Path) -> None:
+    with holding(tmp_path / "hand", "a test"), pytest.raises(SetupError, match="another training is at work in"):
+        train(smoke(tmp_path, "hand"))
+    assert not (tmp_path / "hand" / "config.yaml").exists()
 
 
 @pytest.mark.parametrize("name", ["hand", "outpaint", "tiny_autoencoder", "tiny_text_to_image"])

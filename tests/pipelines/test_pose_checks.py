@@ -1,6 +1,7 @@
 import numpy as np
+import torch
 
-from h2d.pipelines.pose_checks import pose_warnings
+from h2d.pipelines.pose_checks import mask_warnings, pose_warnings
 from h2d.skeleton import BODY_NAMES, HAND_SLICES
 
 
@@ -40,3 +41,12 @@ def test_hand_without_an_arm():
     pose = pose_of(100, 100, 60)
     pose[BODY_NAMES.index("left_wrist"), 2] = 0
     assert pose_warnings(pose, 512, 8) == ["the left hand has no arm in the pose (wrist missing) and may float"]
+
+
+def test_an_empty_mask_is_named():
+    mask = torch.zeros(1, 8, 8)
+    assert mask_warnings(mask, ("right", "left")) == [
+        "the mask of the right and the left hand came out empty: stage II paints without it; another seed may help"
+    ]
+    mask[0, 3, 3] = 0.6
+    assert mask_warnings(mask, ("right",)) == []
