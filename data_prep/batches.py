@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from data_prep.chunks import Members, Result
-from data_prep.stage import Item, Worker, attempt
+from data_prep.worker import Item, Worker, attempt
 
 
 class BatchWorker(Worker, ABC):

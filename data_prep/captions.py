@@ -11,13 +11,13 @@ from data_prep.batches import BatchWorker
 from data_prep.chunks import Members
 from data_prep.job import Job
 from data_prep.pictures import encode_json, found, read_image
-from data_prep.stage import Item, Stage, Worker
+from data_prep.worker import ImageWorker, Item, Stage, Worker
 from h2d.annotators.caption import TemplateCaptioner
 from h2d.annotators.llava import LlavaCaptioner
 from h2d.errors import DataError
 
 
-class TemplateCaptions(Worker):
+class TemplateCaptions(ImageWorker):
     """The data set's own captions, and where it has none, sentences from what is known about an image."""
 
     def __init__(self, job: Job) -> None:

@@ -10,14 +10,14 @@ import numpy as np
 from data_prep.chunks import Members
 from data_prep.job import Job
 from data_prep.pictures import encode_json, found
-from data_prep.stage import Item, Stage, Worker
+from data_prep.worker import ImageWorker, Item, Stage
 from h2d.data.schema import decode_mask
 from h2d.errors import DataError
 
 TRAINING_SIZE = 512
 
 
-class Filter(Worker):
+class Filter(ImageWorker):
     """Keeps images of one person with a hand mask that is large enough (Section IV-A)."""
 
     def __init__(self, job: Job) -> None:

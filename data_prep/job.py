@@ -91,7 +91,7 @@ class Job:
         """The index cut into numbered chunks, of which a job of an array sees its share only."""
         rows, size, part = self.rows(), self.settings.chunk_size, self.settings.slice
         chunks = list(enumerate(rows[start : start + size] for start in range(0, len(rows), size)))
-        return chunks if part is None else chunks[part.number :: part.count]
+        return chunks if part is None else list(part.of(chunks))
 
     def sharing(self) -> contextlib.AbstractContextManager[None]:
         """Work in ``out``, maybe beside other commands, after clearing away what killed ones left."""

@@ -9,14 +9,14 @@ import numpy as np
 from data_prep.chunks import Members
 from data_prep.job import Job
 from data_prep.pictures import digest, encode_json, read_bytes
-from data_prep.stage import Item, Stage, Worker
+from data_prep.worker import ImageWorker, Item, Stage
 from h2d.annotators.pose import FaceCounter, HolisticPose, found_parts
 from h2d.data.schema import encode_npy
 from h2d.errors import DataError
 from h2d.images import load_image
 
 
-class Keypoints(Worker):
+class Keypoints(ImageWorker):
     """Finds the keypoints with MediaPipe, or takes those that the data set brings."""
 
     def __init__(self, job: Job) -> None:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from data_prep.settings import Settings, Slice
+from data_prep.settings import Settings
 from data_prep.sources import NAMES, get_source
 from h2d.config import read_settings
 from h2d.errors import ConfigError
 from h2d.experiment_files import find_data_preset
+from h2d.slices import Slice
 
 
 class Key(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from data_prep.batches import BatchWorker
 from data_prep.chunks import Members
 from data_prep.job import Job
 from data_prep.pictures import encode_json, found, read_bytes, read_image
-from data_prep.stage import Item, Stage, Worker
+from data_prep.worker import ImageWorker, Item, Stage, Worker
 from h2d.annotators.hand_masks import Segmentation, hands_of, judge
 from h2d.annotators.prompts import Prompt
 from h2d.annotators.sam import Answer
@@ -27,7 +28,7 @@ SAM_GROUP = 4
 """Images that SAM is asked about at once, in batches of SAM: with one or two hands each, they fill several."""
 
 
-class ExactMasks(Worker):
+class ExactMasks(ImageWorker):
     """Takes the data set's own masks."""
 
     def __init__(self, job: Job) -> None:
@@ -47,7 +48,7 @@ class ExactMasks(Worker):
         return _members(Segmentation(hands, labels.person, judge(hands, pose)), "exact")
 
 
-class GrabCutMasks(Worker):
+class GrabCutMasks(ImageWorker):
     """Makes masks from the keypoints without downloaded weights."""
 
     def __init__(self, job: Job) -> None:
@@ -111,7 +112,8 @@ def _checkpoint(job: Job) -> Path:
 
 def build(job: Job) -> Worker:
     """The worker that ``masks=`` names."""
-    return {"exact": ExactMasks, "grabcut": GrabCutMasks, "sam": SamMasks}[job.masks](job)
+    kinds: dict[str, Callable[[Job], Worker]] = {"exact": ExactMasks, "grabcut": GrabCutMasks, "sam": SamMasks}
+    return kinds[job.masks](job)
 
 
 def depends(job: Job) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.job import Job
-from data_prep.stage import Item
+from data_prep.worker import Item
 from h2d.data.schema import decode_npy
 from h2d.errors import DataError
 from h2d.images import ImageError, load_image

@@ -8,12 +8,12 @@ from typing import Any
 from data_prep.chunks import Members
 from data_prep.job import Job
 from data_prep.pictures import found, read_bytes
-from data_prep.stage import Item, Worker
+from data_prep.worker import ImageWorker, Item
 from h2d.data.schema import SCHEMA_VERSION, decode_mask, encode_sample, hand_boxes
 from h2d.images import encode_jpeg, load_image, original_extension
 
 
-class Pack(Worker):
+class Pack(ImageWorker):
     """Turns what the stages found about an image into a sample."""
 
     def __init__(self, job: Job) -> None:

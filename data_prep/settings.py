@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from data_prep.sources import Options
 from h2d.errors import ConfigError
+from h2d.slices import Slice
 
 GENERATE = "python -m data_prep generate synthetic"
 
@@ -18,25 +19,6 @@ class Least:
     """The smallest value of a key."""
 
     value: float
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One of ``count`` equal shares of the work, for job arrays: ``number`` counts from 0."""
-
-    number: int
-    count: int
-
-    @classmethod
-    def read(cls, text: str) -> Slice:
-        """``"3/16"`` as the fourth of sixteen shares; ValueError for anything else."""
-        number, count = (int(part) for part in text.split("/"))
-        if not 0 <= number < count:
-            raise ValueError(text)
-        return cls(number, count)
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
 
 
 @dataclass(frozen=True)

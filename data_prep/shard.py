@@ -15,8 +15,9 @@ from data_prep.locks import Claims
 from data_prep.processes import BrokenProcessPool, in_processes, pool
 from data_prep.sample import Pack
 from data_prep.sources import Row, stable_hash
-from data_prep.stage import Item, read_members
+from data_prep.stage import read_members
 from data_prep.stages import STAGES
+from data_prep.worker import Item
 from h2d.data.shards import ShardInfo, write_tar
 from h2d.errors import SetupError
 from h2d.files import sha256_of, write_atomic

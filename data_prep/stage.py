@@ -8,9 +8,9 @@ may work in one folder at a time, on one machine or many: each takes chunks that
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from data_prep.chunks import (
     RECORD,
@@ -26,88 +26,12 @@ from data_prep.chunks import (
 )
 from data_prep.job import INDEX, Job
 from data_prep.locks import Claims
-from data_prep.processes import BrokenProcessPool, in_processes, pool, time_limit
+from data_prep.processes import BrokenProcessPool, in_processes, pool
 from data_prep.progress import Progress
 from data_prep.sources import Row
-from h2d.errors import ConfigError, DataError, SetupError
+from data_prep.worker import Item, Stage, Worker
+from h2d.errors import DataError, SetupError
 from h2d.files import sha256_of
-from h2d.images import ImageError
-
-Input = TypeVar("Input")
-
-SECONDS_PER_IMAGE = 300
-"""After this a worker process counts as hung on an image."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """An image of the index with what the earlier stages wrote about it."""
-
-    row: Row
-    members: Members
-
-
-class Worker:
-    """Treats images one by one. Built once in each process that works, so this is where models are loaded."""
-
-    def prepare(self, item: Item) -> Members:
-        """What the stage adds to an image.
-
-        Raises:
-            DataError: the image is rejected; the message is the reason.
-        """
-        raise NotImplementedError
-
-    def prepare_all(self, items: list[Item]) -> list[Result]:
-        """For each item of a chunk its members, or why it is rejected. Nothing an image holds can stop a stage."""
-        return [self._prepare(item) for item in items]
-
-    def close(self) -> None:
-        """Free what was built."""
-
-    def _prepare(self, item: Item) -> Result:
-        with time_limit(SECONDS_PER_IMAGE):
-            return attempt(self.prepare, item)
-
-
-def attempt(prepare: Callable[[Input], Members], given: Input) -> Result:
-    """What ``prepare`` makes of an image, or why it cannot. Errors that concern every image are raised."""
-    try:
-        return prepare(given)
-    except ImageError as error:
-        return Failure(f"cannot read: {error.reason}")
-    except DataError as error:
-        return error.message
-    except (ConfigError, SetupError, MemoryError):
-        raise
-    except Exception as error:
-        return Failure(f"unexpected {type(error).__name__}: {error}")
-
-
-def never(job: Job) -> bool:
-    """The stage may run in as many processes as there are."""
-    return False
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of the runner.
-
-    Args:
-        name: also its folder under ``out``.
-        needs: the stages whose members it reads; the last one says which images there are.
-        build: makes its worker, in the process that works.
-        depends: what its results depend on, by key; recorded so that results of different settings never mix.
-        one_process: whether it must not run twice at a time (one model on one device).
-        pays_from: number of images from which starting processes costs less than it saves.
-    """
-
-    name: str
-    needs: tuple[str, ...]
-    build: Callable[[Job], Worker]
-    depends: Callable[[Job], dict[str, Any]]
-    one_process: Callable[[Job], bool] = never
-    pays_from: int = 0
 
 
 @dataclass(frozen=True)
@@ -175,6 +99,8 @@ def _claimed(
             busy.append((number, rows))
         elif (left := _left(stage, job, number, rows, retry=retry)) is not None:
             yield Task(stage, job, number, left)
+        else:
+            claims.release(number)
 
 
 def _do(tasks: Iterator[Task], rows: dict[int, list[Row]], workers: int, claims: Claims, progress: Progress) -> None:
@@ -198,14 +124,11 @@ def _finish(task: Task, rows: Sequence[Row], new: dict[str, Result]) -> None:
 
 def record(job: Job, needs: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
     """What a stage's results depend on: its settings and what it reads."""
-    inputs = {f"of {name}": sha256_of(job.folder(name) / RECORD) for name in needs if _begun(job, name)}
+    for name in needs:
+        if not (job.folder(name) / RECORD).is_file():
+            raise unfinished(job, name)
+    inputs = {f"of {name}": sha256_of(job.folder(name) / RECORD) for name in needs}
     return {"chunk_size": job.settings.chunk_size, "of index": sha256_of(job.out / INDEX)} | inputs | settings
-
-
-def _begun(job: Job, name: str) -> bool:
-    if not (job.folder(name) / RECORD).is_file():
-        raise unfinished(job, name)
-    return True
 
 
 def unfinished(job: Job, name: str) -> DataError:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from h2d.annotators.device import find_device
 from h2d.data.datamodule import example_of
-from h2d.data.latents import ENCODED, batches, encode_variant, made_from
+from h2d.data.latents import ENCODED, encode_variant, made_from
 from h2d.data.shards import MANIFEST, Manifest, ShardInfo, iter_shard, read_manifests, write_manifest, write_tar
 from h2d.data.stream import Draw
 from h2d.errors import ConfigError
@@ -25,6 +25,7 @@ from h2d.files import sha256_of, write_atomic, write_once
 from h2d.networks.base import load_frozen
 from h2d.networks.frozen import FrozenParts
 from h2d.runs import commit
+from h2d.slices import Slice
 
 RECORD = "latents.json"
 """What the latents in a folder depend on, so that those of different settings never mix."""
@@ -48,13 +49,13 @@ def cache_latents(request: LatentsRequest) -> str:
         ConfigError: the folder holds latents made with other settings.
         H2DError: the shards or the base model are not what they should be.
     """
-    number, count = _share(request)
+    share = _share(request)
     manifest = read_manifests(request.experiment.data.shards)
     parts = load_frozen(request.experiment.model.base).to(find_device(request.device))
     settings = made_from(request.experiment, manifest) | {"variants": request.variants, "vae": parts.vae_digest}
     _keep(request.out / RECORD, settings)
-    for place, shard in enumerate(manifest.shards):
-        if place % count == number and not _state(request.out, place).is_file():
+    for place, shard in share.of(list(enumerate(manifest.shards))):
+        if not _state(request.out, place).is_file():
             _cache_shard(request, parts, manifest.folder / shard.name, shard.split, place)
     states = [_state(request.out, place) for place in range(len(manifest.shards))]
     missing = sum(not state.is_file() for state in states)
@@ -66,18 +67,16 @@ def cache_latents(request: LatentsRequest) -> str:
     return f"{request.out}: {sum(info.count for info in infos):,} samples, {request.variants} variants of each"
 
 
-def _share(request: LatentsRequest) -> tuple[int, int]:
+def _share(request: LatentsRequest) -> Slice:
     if request.experiment.task not in ("hand", "outpaint"):
         raise ConfigError(f"latents are for the tasks hand and outpaint, not {request.experiment.task}")
     if request.variants < 1:
         raise ConfigError(f"--variants has to be at least 1, not {request.variants}")
     try:
-        number, count = (int(part) for part in request.slice.split("/"))
+        return Slice.read(request.slice)
     except ValueError:
-        number, count = 0, 0
-    if not 0 <= number < count:
-        raise ConfigError(f"--slice has to be K/N with 0 <= K < N, for example 0/16, not {request.slice}")
-    return number, count
+        hint = "K/N with 0 <= K < N, for example 0/16"
+        raise ConfigError(f"--slice={request.slice} is not a share of the shards", hint) from None
 
 
 def _keep(path: Path, settings: dict[str, Any]) -> None:
@@ -108,7 +107,7 @@ def _encoded(
     experiment = request.experiment
     transform = example_of(experiment, parts.factor)
     variants = request.variants if split == "train" else 1
-    for raws in batches(iter_shard(source), max(1, experiment.data.batch_size // variants)):
+    for raws in _batches(iter_shard(source), max(1, experiment.data.batch_size // variants)):
         examples = []
         for raw in raws:
             draws = [Draw.of(experiment.seed, epoch, raw["__key__"]) for epoch in range(variants)]
@@ -122,3 +121,15 @@ def _encoded(
             for number, example in enumerate(examples[place * variants : (place + 1) * variants]):
                 members |= encode_variant(number, example)
             yield raw["__key__"], members | {"txt": examples[place * variants]["caption"].encode()}
+
+
+def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of ``size`` items; the last one may be shorter."""
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

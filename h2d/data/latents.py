@@ -10,7 +10,7 @@ epoch ``e``, which is exactly what it would have computed in epoch ``e < K``, to
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -99,18 +99,6 @@ def check_latents(cached: Manifest, experiment: Experiment, manifest: Manifest) 
                 f"data.latents={cached.folder} was made with {key}={before}, not {value}",
                 "make the latents again, or train with the setting that they were made with",
             )
-
-
-def batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of ``size`` items; the last one may be shorter."""
-    batch = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _decode(name: str, content: bytes) -> Tensor:

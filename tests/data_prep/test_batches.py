@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.batches import BatchWorker
 from data_prep.chunks import Failure, Members
-from data_prep.stage import Item
+from data_prep.worker import Item
 from h2d.errors import DataError, SetupError
 from h2d.images import ImageError
 

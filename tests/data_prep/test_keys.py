@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from data_prep.keys import KEYS, choose, describe, describe_own, parse
-from data_prep.settings import Settings, Slice, existing_root
+from data_prep.settings import Settings, existing_root
 from data_prep.sources import NAMES, Options, get_source
 from h2d.errors import ConfigError
+from h2d.slices import Slice
 
 
 def test_values_get_the_type_of_their_key() -> None:

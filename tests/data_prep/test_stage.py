@@ -15,18 +15,20 @@ from data_prep import index, stage
 from data_prep.chunks import chunk_path, read_chunk
 from data_prep.job import Job
 from data_prep.locks import Claims
-from data_prep.settings import Settings, Slice
+from data_prep.settings import Settings
+from data_prep.worker import Stage
 from h2d.errors import ConfigError, DataError, SetupError
 from h2d.files import replacing
+from h2d.slices import Slice
 
 STUB = '''
 """A stage whose worker does to an image what the image's name says. Worker processes import it by this name."""
 import os, time
-from data_prep.stage import Stage, Worker
+from data_prep.worker import ImageWorker, Stage
 from h2d.errors import DataError, SetupError
 from h2d.images import ImageError
 
-class Stub(Worker):
+class Stub(ImageWorker):
     def __init__(self, job):
         self.job = job
 
@@ -126,7 +128,7 @@ def test_an_image_that_kills_its_process_is_the_only_one_lost(tmp_path: Path, st
 
 def test_an_image_that_hangs_is_rejected(tmp_path: Path, stub: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Path(stub.__file__ or "")
-    source.write_text(STUB + "\nimport data_prep.stage\ndata_prep.stage.SECONDS_PER_IMAGE = 1\n")
+    source.write_text(STUB + "\nimport data_prep.worker\ndata_prep.worker.SECONDS_PER_IMAGE = 1\n")
     job = prepare(tmp_path, [*names("good", 5), "hang"], jobs=2)
     counts, _ = stage.run(stub.STAGE, job)
     assert (counts.read, counts.written) == (6, 5)
@@ -162,7 +164,7 @@ def test_a_changed_index_invalidates_what_was_made_from_it(tmp_path: Path, stub:
 
 def test_stages_in_the_wrong_order(tmp_path: Path, stub: ModuleType) -> None:
     job = prepare(tmp_path, names("good", 3))
-    needy = stage.Stage("needy", ("stub",), stub.build, stub.depends)
+    needy = Stage("needy", ("stub",), stub.build, stub.depends)
     with pytest.raises(DataError, match="stub is not finished") as caught:
         stage.run(needy, job)
     assert "data_prep stub folder" in caught.value.hint
@@ -194,7 +196,7 @@ def test_a_job_of_an_array_does_its_share(tmp_path: Path, stub: ModuleType) -> N
 
 def test_what_could_not_be_judged_is_tried_again_when_asked(tmp_path: Path, stub: ModuleType) -> None:
     job = prepare(tmp_path, [*names("good", 5), "reject", "damaged", "bug"])
-    needy = stage.Stage("needy", ("stub",), stub.build, stub.depends)
+    needy = Stage("needy", ("stub",), stub.build, stub.depends)
     first, _ = stage.run(stub.STAGE, job)
     stage.run(needy, job)
     assert (first.written, first.failed) == (5, 2), "a rejected image was judged"

@@ -128,7 +128,7 @@ def test_a_stopped_command_goes_on_and_machines_share_the_work(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["hand", "--slice", "2/2"], "--slice has to be K/N"),
+        (["hand", "--slice", "2/2"], "--slice=2/2 is not a share"),
         (["hand", "--variants", "0"], "--variants has to be at least 1"),
         (["evaluate"], "latents are for the tasks hand and outpaint, not evaluate"),
     ],
