@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from h2d.files import holding, leftovers, make_folder
+from h2d.files import holding, leftovers, open_locks
 
 
 @contextlib.contextmanager
@@ -27,8 +27,7 @@ def sharing(folder: Path, parts: Iterable[str]) -> Iterator[None]:
     Raises:
         SetupError: the folder cannot be written.
     """
-    make_folder(folder)
-    with open(folder / ".lock", "w") as file:
+    with open_locks(folder, ".lock") as file:
         with contextlib.suppress(OSError):  # somebody is at work, or there are no locks here
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _clear(folder, *(folder / part for part in parts))
@@ -63,8 +62,7 @@ class Claims:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = open(folder / ".claims", "wb")  # noqa: SIM115
+        self._file = open_locks(folder, ".claims")
 
     def __enter__(self) -> Claims:
         return self

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from data_prep import index, pack, stage
 from data_prep.chunks import Counts
 from data_prep.job import Job
+from data_prep.locks import Claims
 from data_prep.settings import Settings, existing_root
 from data_prep.stages import STAGES
 from h2d.files import write_atomic
 
+_LIST = 1 << 40
+"""The claim of the list of rejected images, beyond all numbers of chunks."""
 ORDER = ("index", *STAGES, "pack")
 
 
@@ -61,9 +65,21 @@ def _run(name: str, job: Job, *, retry: bool) -> tuple[Counts, bool]:
     print(f"{name}{part}: {counts.line()}, {seconds}", flush=True)
     if counts.failed:
         print(f"  {counts.failed} of the rejected could not be judged; --retry-failed tries them again", flush=True)
-    if worked and name != "index":
-        write_atomic(job.out / name / "rejected.jsonl", index.lines(counts.rejected))
+    if name != "index":
+        _list_rejected(name, job, counts)
     return counts, worked
+
+
+def _list_rejected(name: str, job: Job, counts: Counts) -> None:
+    """Write a stage's ``rejected.jsonl``, with the shares of all jobs of an array: the last to end sees every chunk."""
+    path = job.folder(name) / "rejected.jsonl"
+    with Claims(job.folder(name)) as claims:
+        claims.take(_LIST, wait=True)
+        if name in STAGES:
+            counts = stage.stage_counts(replace(job, settings=replace(job.settings, slice=None)), name)
+        lines = index.lines(counts.rejected)
+        if not path.is_file() or path.read_bytes() != lines:
+            write_atomic(path, lines)
 
 
 def table(total: dict[str, Counts]) -> str:

@@ -94,7 +94,10 @@ def _is_ours(plan: Plan, claims: Claims, busy: list[Plan], *, retry: bool) -> bo
     if not claims.take(plan.number):
         busy.append(plan)
         return False
-    return not plan.is_done(retry=retry)
+    if plan.is_done(retry=retry):
+        claims.release(plan.number)  # two commands that keep such claims would wait for each other
+        return False
+    return True
 
 
 def _again(plan: Plan) -> Counts:

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from h2d.errors import SetupError
 
@@ -92,6 +93,19 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def open_locks(folder: Path, name: str) -> IO[bytes]:
+    """Open a file to lock in a folder; both are made if missing.
+
+    Raises:
+        SetupError: it cannot be written.
+    """
+    make_folder(folder)
+    try:
+        return open(folder / name, "wb")
+    except OSError as error:
+        raise SetupError(f"cannot write {folder / name}: {error.strerror}", _HINT) from error
+
+
 @contextmanager
 def holding(folder: Path, who: str) -> Iterator[bool]:
     """Keep a folder, made if missing, from other processes that ask for it; a killed process lets go of it.
@@ -104,8 +118,7 @@ def holding(folder: Path, who: str) -> Iterator[bool]:
     Raises:
         SetupError: another process holds it, or it cannot be written.
     """
-    make_folder(folder)
-    with open(folder / ".lock", "w") as file:
+    with open_locks(folder, ".lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

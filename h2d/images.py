@@ -19,6 +19,8 @@ from h2d.errors import DataError
 
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
+MAX_SIDE = 32_766
+"""OpenCV warps nothing that is longer: MediaPipe would abort the process."""
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """Formats that are tried. Others stay closed: some of their readers start other programs."""
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -109,6 +111,8 @@ def _open(data: bytes, label: str) -> Image.Image:
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise ImageError(label, f"more than {MAX_PIXELS // 1_000_000} million pixels")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(label, f"more than {MAX_SIDE} pixels wide or high ({width} x {height})")
     if min(width, height) < MIN_SIDE:
         raise ImageError(label, f"smaller than {MIN_SIDE} pixels ({width} x {height})")
     return picture

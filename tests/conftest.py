@@ -14,6 +14,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--proof", action="store_true", help="the long forms of the proofs: faults by the thousand")
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY

@@ -23,6 +23,7 @@ from h2d.skeleton import HAND_LABELS, HAND_SLICES, NUM_KEYPOINTS
 SCHEMA_VERSION = 1
 IMAGE_EXTENSIONS = ("jpg", "png")
 REQUIRED = ("hands.png", "pose.npy", "txt", "json")
+MEMBERS = (*IMAGE_EXTENSIONS, *REQUIRED, "person.png")
 _KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 
@@ -113,6 +114,8 @@ def _decode(key: str, raw: Mapping[str, Any]) -> Sample:
     missing = [name for name in REQUIRED if name not in raw] + ([] if extension else ["jpg or png"])
     if missing or extension is None:
         raise DataError(f"{', '.join(missing)} is missing")
+    if unknown := [name for name in raw if name not in MEMBERS and not name.startswith("__")]:
+        raise DataError(f"{', '.join(unknown)} does not belong to a sample", "keys must be without dots")
     image = load_image(raw[extension], f"its {extension}")
     sample = Sample(
         key=key,
