@@ -2,9 +2,10 @@
 
     python -m data_prep.measure_keypoints ROOT [jobs=2] [images=400] [rounds=3]
 
-``ROOT`` is any folder of photographs; they are used over and over. The rounds alternate between one process and
-``jobs``, because the speed of a machine drifts; a rate counts from the first finished chunk of every process, so
-that what starting costs is left out. Run it on an idle machine.
+``ROOT`` is any folder of photographs; they are used over and over. The rounds alternate between one process on one
+core, one process that may use every core (MediaPipe looks at face and hands in threads), and ``jobs`` processes,
+because the speed of a machine drifts; a rate counts from the first finished chunk of every process, so that what starting
+costs is left out. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
@@ -42,6 +44,16 @@ def rate(job: Job, images: int, processes: int) -> float:
     close_workers()
     warm = done[2 * processes - 1 :]
     return sum(count for _, count in warm[1:]) / (warm[-1][0] - warm[0][0])
+
+
+def one_core(job: Job, images: int) -> float:
+    """The rate of one process that has one core, as each of as many processes as cores has."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        return rate(job, images, 1)
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def memory_growth(paths: list[Path], images: int) -> float:
@@ -80,11 +92,17 @@ def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory() as out:
         job = Job("folder", Settings(), Path(words[0]), Path(out))
         index.run(job)
-        pairs = [(rate(job, images, 1), rate(job, images, jobs)) for _ in range(options["rounds"])]
+        rounds = [
+            (one_core(job, images), rate(job, images, 1), rate(job, images, jobs)) for _ in range(options["rounds"])
+        ]
         growth = memory_growth([job.root / row.image for row in job.rows()], max(images, 500))
-    for one, several in pairs:
-        print(f"1 process: {one:.1f} images/s, {jobs} processes: {several:.1f} images/s, ratio {several / one:.2f}")
-    print(f"median ratio {statistics.median(several / one for one, several in pairs):.2f}")
+    for core, free, several in rounds:
+        print(
+            f"images/s: {core:.1f} by one process on one core, {free:.1f} by one process on any core,"
+            f" {several:.1f} by {jobs} processes"
+        )
+    ratios = [statistics.median(several / row[place] for *row, several in rounds) for place in (0, 1)]
+    print(f"{jobs} processes to one, median: {ratios[0]:.2f} on one core, {ratios[1]:.2f} on any core")
     print(f"memory of a process from image {WARM_UP} to {max(images, 500)}: {growth:+.0f} MiB")
 
 

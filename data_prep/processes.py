@@ -14,7 +14,8 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from multiprocessing.context import SpawnContext
+from typing import Any, TypeVar
 
 from h2d.workers import start_worker
 
@@ -64,7 +65,9 @@ def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Fresh worker processes that are ended at once when the block fails."""
     before = {child.pid for child in multiprocessing.active_children()}
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
+    executor = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start, initargs=(_cores(context, workers),)
+    )
     try:
         yield executor
     except BaseException:
@@ -90,10 +93,26 @@ def time_limit(seconds: float) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _start() -> None:
+def _cores(context: SpawnContext, workers: int) -> Any:
+    """A queue of the cores, one for each worker; None when there are more cores than workers.
+
+    MediaPipe starts a thread for each core that it sees: with a process on each core that is a square of threads.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if not cores or workers < len(cores):
+        return None
+    queue = context.SimpleQueue()
+    for number in range(workers):
+        queue.put(cores[number % len(cores)])
+    return queue
+
+
+def _start(cores: Any) -> None:
     global _in_worker
     _in_worker = True
     start_worker()
+    if cores is not None and not cores.empty():
+        os.sched_setaffinity(0, {cores.get()})
     # there is a process for each core, so each needs one thread
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
         os.environ.setdefault(name, "1")

@@ -126,6 +126,7 @@ def _trainer(experiment: Experiment) -> L.Trainer:
         val_check_interval=settings.val_every_n_steps * experiment.accumulation,
         check_val_every_n_epoch=None,
         limit_val_batches=settings.val_batches,
+        num_sanity_val_steps=settings.val_batches,  # where the losses start from, on the same batches as later
         log_every_n_steps=settings.log_every_n_steps,
         logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
         callbacks=build_callbacks(experiment),
