@@ -26,7 +26,7 @@ EXAMPLES = """examples:
   python -m data_prep generate synthetic count=250 out=data/synthetic
   python -m data_prep all synthetic out=data/synthetic
   python -m data_prep all folder root=~/photos out=data/photos jobs=4
-  python -m data_prep masks folder root=~/photos masks=sam sam_checkpoint=sam_vit_h_4b8939.pth
+  python -m data_prep all hagrid root=~/hagrid out=data/hagrid preset=paper slice=3/16
 """
 
 
@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: the package {error.name} is missing", file=sys.stderr)
         print("  hint: make setup, and then: . .venv/bin/activate", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, `head` for example, has seen enough
+        sys.stderr.close()
+        return 1
     except Exception as error:
         if args.debug:
             raise

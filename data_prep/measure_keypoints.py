@@ -4,8 +4,8 @@
 
 ``ROOT`` is any folder of photographs; they are used over and over. The rounds alternate between one process on one
 core, one process that may use every core (MediaPipe looks at face and hands in threads), and ``jobs`` processes,
-because the speed of a machine drifts; a rate counts from the first finished chunk of every process, so that what starting
-costs is left out. Run it on an idle machine.
+because the speed of a machine drifts; a rate counts from the first finished chunk of every process, so that what
+starting costs is left out. Run it on an idle machine.
 """
 
 from __future__ import annotations

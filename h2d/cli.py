@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 failed, 2 the input is wrong, 130 interrupted.
     """
-    # Threads that wait for each other in an endless busy loop slow training down several times when the cores have other
-    # work; those that sleep at once, by half when they have none. A short busy loop is good in both cases.
+    # Threads that wait for each other in an endless busy loop slow training down several times when the cores have
+    # other work; those that sleep at once, by half when they have none. A short busy loop is good in both cases.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     parser = build_parser()
     options, leftovers = parser.parse_known_args(arguments)

@@ -59,6 +59,16 @@ def test_options_that_cannot_work_together(
         assert message in capsys.readouterr().err
 
 
+def test_a_reader_that_has_seen_enough(people: Path, tmp_path: Path) -> None:
+    words = ["all", "synthetic", f"root={people}", f"out={tmp_path}", "jobs=1", "keypoints=exact"]
+    process = subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait() == 1
+
+
 def test_help_is_quick_and_shows_every_key() -> None:
     start = time.monotonic()
     done = subprocess.run(command("--help"), capture_output=True, text=True, check=True)
