@@ -68,7 +68,7 @@ tensorboard: $(READY)  ## watch the runs: RUNS=runs PORT=6006
 
 # ROOT=raw data OUT=folder to fill [LIMIT=100 images] [JOBS=8 processes] [DRY=1 prints the command only]
 # [ARGS="preset=paper captions=llava ..."]: any key of `python -m data_prep --help`
-prepare = $(if $(DRY),@echo) $(PREP) all $(1) root=$(call required,ROOT) out=$(call required,OUT) jobs=$(JOBS) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS)
+prepare = $(if $(DRY),@echo) $(PREP) all $(1) root='$(call required,ROOT)' out='$(call required,OUT)' jobs=$(JOBS) $(if $(LIMIT),limit=$(LIMIT)) $(ARGS)
 
 data-hagrid: $(READY)  ## HaGRID -> shards: ROOT=hagrid OUT=data/hagrid [LIMIT= JOBS= DRY=1 ARGS=preset=paper]
 	$(call prepare,hagrid)
@@ -86,8 +86,8 @@ data-folder: $(READY)  ## a folder of photographs -> shards
 	$(call prepare,folder)
 
 data-synthetic: $(READY)  ## rendered people -> shards: OUT=data/people [LIMIT=1000 people]
-	$(if $(DRY),@echo) $(PREP) generate synthetic root=$(call required,OUT)/raw count=$(or $(LIMIT),1000) jobs=$(JOBS)
-	$(if $(DRY),@echo) $(PREP) all synthetic root=$(OUT)/raw out=$(OUT) jobs=$(JOBS) $(ARGS)
+	$(if $(DRY),@echo) $(PREP) generate synthetic root='$(call required,OUT)/raw' count=$(or $(LIMIT),1000) jobs=$(JOBS)
+	$(if $(DRY),@echo) $(PREP) all synthetic root='$(OUT)/raw' out='$(OUT)' jobs=$(JOBS) $(ARGS)
 
 required = $(or $($(1)),$(error $(1) is not set: make $(MAKECMDGOALS) $(1)=...))
 
@@ -102,10 +102,10 @@ format: $(READY)  ## let ruff format the code and mend what it can
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-test: $(READY)  ## all tests (under twelve minutes on two cores)
+test: $(READY)  ## all tests (about ten minutes on two cores)
 	$(PY) -m pytest $(ARGS)
 
-proof-data: $(READY)  ## the long proofs of data preparation: kills, full disks, damaged files (fifteen minutes on two cores)
+proof-data: $(READY)  ## the long proofs of data preparation: kills, full disks, damaged files (a quarter of an hour on two cores)
 	$(PY) -m pytest tests/data_prep/proofs --proof -q $(ARGS)
 
 detection: $(READY)  ## how many of 200 freshly rendered people MediaPipe finds, and how exactly: SEED=1

@@ -124,8 +124,8 @@ def read_head(path: Path) -> Head:
     try:
         head = json.loads(next(iter_shard(path))["json"])
         return Head(tuple(head["written"]), tuple(head["rejected"]))
-    except (StopIteration, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path} is damaged: {type(error).__name__}: {error}", "remove it and run again") from error
+    except (DataError, StopIteration, KeyError, ValueError, TypeError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
 
 
 def read_chunk(path: Path) -> dict[str, Members]:
@@ -136,10 +136,18 @@ def read_chunk(path: Path) -> dict[str, Members]:
     """
     head = read_head(path)
     samples = itertools.islice(iter_shard(path), 1, None)
-    content = {s["__key__"]: {e: c for e, c in s.items() if not e.startswith("__")} for s in samples}
+    try:
+        content = {s["__key__"]: {e: c for e, c in s.items() if not e.startswith("__")} for s in samples}
+    except DataError as error:
+        raise _damaged(path, error.message) from error
     if tuple(content) != head.written:
-        raise DataError(f"{path} does not hold the samples that it names", "remove it and run again")
+        raise _damaged(path, "it does not hold the samples that it names")
     return content
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    hint = f"{shlex.join(['rm', str(path)])}, and the same command makes it again"
+    return DataError(f"{path} is damaged: {why}", hint)
 
 
 def keep_record(folder: Path, record: dict[str, Any], later: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from data_prep.settings import Settings
 from data_prep.sources import Row, Source, get_source
 from h2d.annotators.sam import sam_model
 from h2d.errors import ConfigError, DataError, SetupError
-from h2d.weights import sam_checkpoint
+from h2d.weights import is_local_model, sam_checkpoint
 
 INDEX = "index.jsonl"
 FOLDERS = ("index", "keypoints", "masks", "captions", "filter", "pack", "shards")
@@ -68,9 +68,11 @@ class Job:
             checkpoint = sam_checkpoint(settings.sam_checkpoint, settings.sam_model)
             if settings.sam_model == "auto":
                 sam_model(checkpoint)
-        local = settings.llava.startswith((".", "/", "~"))
-        if settings.captions == "llava" and local and not Path(settings.llava).expanduser().is_dir():
-            raise SetupError(f"llava={settings.llava} does not exist", "captions=template needs no model")
+        if settings.captions == "llava" and not is_local_model(settings.llava):
+            hint = (
+                "`h2d doctor --fetch llava` gets LLaVA-1.5-7b; llava=FOLDER names another; captions=template needs none"
+            )
+            raise SetupError(f"llava={settings.llava} is not on this machine", hint)
 
     def folder(self, stage: str) -> Path:
         """Where a stage keeps its results."""

@@ -28,7 +28,7 @@ from h2d.files import write_atomic
 
 def waits_for(job: Job) -> int:
     """Chunks in which a stage before this one has something left to do, with the shares of all jobs of an array."""
-    return open_chunks(_whole(job), list(STAGES.values()))
+    return open_chunks(whole(job), list(STAGES.values()))
 
 
 def packed(job: Job, split: str) -> int:
@@ -51,7 +51,7 @@ def run(job: Job, *, retry: bool = False) -> tuple[Counts, bool]:
     """
     if waits_for(job):
         raise unfinished(job, "filter")
-    job = _whole(job)
+    job = whole(job)
     keep_record(job.folder("pack"), record(job, tuple(STAGES), _settings(job)), ("shards",))
     usable, taken, spare = _choose(job)
     if not usable:
@@ -69,7 +69,7 @@ def run(job: Job, *, retry: bool = False) -> tuple[Counts, bool]:
     return counts, bool(left) or changed
 
 
-def _whole(job: Job) -> Job:
+def whole(job: Job) -> Job:
     """The job with the images of all jobs of an array."""
     return replace(job, settings=replace(job.settings, slice=None))
 

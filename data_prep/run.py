@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 from data_prep import index, pack, stage
 from data_prep.chunks import Counts
@@ -35,15 +34,18 @@ def run_stages(name: str, dataset: str, settings: Settings, *, retry: bool = Fal
     job.check()
     total: dict[str, Counts] = {}
     news = False
+    if settings.masks == "auto" and job.masks == "grabcut" and name in ("all", "masks"):
+        print("masks: by GrabCut, which needs no weights; masks=sam takes Segment Anything, as the paper does")
     with job.sharing():
         for current in ORDER if name == "all" else (name,):
             if current == "pack" and name == "all" and (others := pack.waits_for(job)):
-                print(f"pack: {others} chunks are still with other jobs; the last of them to finish packs")
+                print(f"pack: chunks left for the other shares: {others}; the last share to finish packs")
                 return
             total[current], worked = _run(current, job, retry=retry)
             news = news or worked
     if name == "all" and news:
-        print(table(total))
+        whole = pack.whole(job)
+        print(table(total | {stage_name: stage.stage_counts(whole, stage_name) for stage_name in STAGES}))
     if "pack" in total:
         for split, asked in settings.take.items():
             if asked is not None:
@@ -76,7 +78,7 @@ def _list_rejected(name: str, job: Job, counts: Counts) -> None:
     with Claims(job.folder(name)) as claims:
         claims.take(_LIST, wait=True)
         if name in STAGES:
-            counts = stage.stage_counts(replace(job, settings=replace(job.settings, slice=None)), name)
+            counts = stage.stage_counts(pack.whole(job), name)
         lines = index.lines(counts.rejected)
         if not path.is_file() or path.read_bytes() != lines:
             write_atomic(path, lines)

@@ -222,11 +222,15 @@ def _flatten(values: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _parse_overrides(overrides: Iterable[str]) -> tuple[list[Setting], list[str]]:
     origin, settings, complaints = Origin("command line"), [], []
+    seen: set[str] = set()
     for item in overrides:
         key, sign, text = item.partition("=")
         if not sign or not key:
             complaints.append(f"{origin}: {item!r} is not of the form key=value")
             continue
+        if key in seen:
+            complaints.append(f"{origin}: {key} is given twice; a value with braces needs quotes around it")
+        seen.add(key)
         try:
             value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore
         except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:

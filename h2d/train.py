@@ -17,7 +17,7 @@ from h2d.checkpoints import AtomicCheckpointIO, check_resumable
 from h2d.config import Experiment
 from h2d.data.datamodule import ShardDataModule
 from h2d.data.shards import Manifest, read_manifests
-from h2d.errors import CheckpointError, SetupError
+from h2d.errors import CheckpointError, DataError, SetupError
 from h2d.files import holding
 from h2d.runs import choose_checkpoint, commit, run_folder, step_of, write_records
 from h2d.tasks import build_task
@@ -138,10 +138,17 @@ def _trainer(experiment: Experiment) -> L.Trainer:
 
 
 def with_total_steps(experiment: Experiment, manifest: Manifest) -> Experiment:
-    """The experiment with ``trainer.max_steps`` settled: the earlier of ``max_steps`` and ``max_epochs``."""
+    """The experiment with ``trainer.max_steps`` settled: the earlier of ``max_steps`` and ``max_epochs``.
+
+    Raises:
+        DataError: there is nothing to train on.
+    """
+    if not manifest.counts.get("train"):
+        has = ", ".join(f"{count:,} {split}" for split, count in manifest.counts.items())
+        raise DataError(f"{experiment.data.shards} has no samples in the split train", f"it has {has}")
     steps, epochs = experiment.trainer.max_steps, experiment.trainer.max_epochs
     if epochs != -1:
-        by_epochs = max(1, epochs * manifest.counts.get("train", 0) // experiment.trainer.global_batch)
+        by_epochs = max(1, epochs * manifest.counts["train"] // experiment.trainer.global_batch)
         steps = by_epochs if steps == -1 else min(steps, by_epochs)
     return replace(experiment, trainer=replace(experiment.trainer, max_steps=steps, max_epochs=-1))
 
@@ -156,7 +163,7 @@ def describe(experiment: Experiment, resume: str = "never") -> str:
     trained = sum(parameter.numel() for parameter in task.parameters() if parameter.requires_grad)
     frozen = sum(parameter.numel() for network in task.held.networks for parameter in network.parameters())
     counts = ", ".join(f"{count:,} {split}" for split, count in manifest.counts.items())
-    epochs = settings.max_steps * settings.global_batch / max(1, manifest.counts.get("train", 0))
+    epochs = settings.max_steps * settings.global_batch / manifest.counts["train"]
     start = f"resumes {checkpoint}" if checkpoint else "starts afresh"
     return "\n".join(
         [

@@ -188,6 +188,17 @@ def weight_file(name: str) -> Path:
     return place
 
 
+def is_local_model(name: str) -> bool:
+    """Whether loading a model asks no network: it is a folder, or the hub id of one in the hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(name).expanduser().is_dir():
+        return True
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        return False
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
 def sam_checkpoint(given: Path | None, model: str) -> Path:
     """SAM's checkpoint: the one that was given, or the official one of an architecture.
 

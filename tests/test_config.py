@@ -230,3 +230,9 @@ def test_written_config_composes_to_the_same_experiment(tmp_path: Path) -> None:
 def test_config_needs_no_heavy_package() -> None:
     code = "import sys, h2d.config, h2d.explain; sys.exit(any(m in sys.modules for m in ('torch', 'lightning', 'cv2')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_key_given_twice_is_refused() -> None:
+    """What a shell makes of ``data.shards=data/{a,b}/shards`` without quotes."""
+    with pytest.raises(ConfigError, match=r"data\.shards is given twice; a value with braces needs quotes"):
+        compose("hand", ["data.shards=data/a/shards", "data.shards=data/b/shards"])

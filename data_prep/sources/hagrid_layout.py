@@ -133,9 +133,9 @@ def read_annotations(file: Path) -> dict[str, dict[str, Any]]:
         entries = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} is not an annotation file: {error}", "fetch it again") from error
-    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+    if not isinstance(entries, dict) or (entries and not any(isinstance(entry, dict) for entry in entries.values())):
         raise DataError(f"{file} is not an annotation file: it does not map names to entries", "fetch it again")
-    return entries
+    return {name: entry if isinstance(entry, dict) else {} for name, entry in entries.items()}
 
 
 def broken(entry: dict[str, Any]) -> str:

@@ -44,17 +44,21 @@ def test_options_that_cannot_work_together(
     people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("H2D_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "a.jpg").write_bytes((next(people.glob("*/*.jpg"))).read_bytes())
     folder = ["all", "folder", f"root={tmp_path / 'root'}", f"out={tmp_path / 'out'}", "jobs=1"]
     for word, message in (
         ("masks=exact", "folder brings no masks of its own"),
         ("masks=sam", "sam_vit_h_4b8939.pth does not exist"),
+        ("captions=llava", "llava=llava-hf/llava-1.5-7b-hf is not on this machine"),
+        ("llava=./nowhere", "llava=./nowhere is not on this machine"),
         ("keypoints=exact", "folder brings no keypoints of its own"),
         ("sam_checkpoint=/none/sam_vit_b.pth", "sam_checkpoint=/none/sam_vit_b.pth does not exist"),
         ("out=/proc/none", "cannot write /proc/none"),
     ):
         words = folder if not word.startswith("out=") else [*folder[:3], "jobs=1"]
+        words = [*words, "captions=llava"] if word.startswith("llava=") else words
         assert main([*words, word]) == 2
         assert message in capsys.readouterr().err
 

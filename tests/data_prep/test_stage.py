@@ -180,9 +180,14 @@ def test_a_damaged_chunk_is_named(tmp_path: Path, stub: ModuleType) -> None:
     job = prepare(tmp_path, names("good", 3))
     stage.run(stub.STAGE, job)
     path = chunk_path(job.folder("stub"), 0)
-    path.write_bytes(path.read_bytes()[:2048])
-    with pytest.raises(DataError, match=r"000000\.tar"):
-        read_chunk(path)
+    whole = path.read_bytes()
+    for size in (2048, 600):  # in its samples, in its head
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataError, match=r"000000\.tar is damaged") as caught:
+            read_chunk(path)
+        assert caught.value.hint == f"rm {path}, and the same command makes it again"
+    path.unlink()
+    assert stage.run(stub.STAGE, job)[0].written == 3
 
 
 def test_a_job_of_an_array_does_its_share(tmp_path: Path, stub: ModuleType) -> None:

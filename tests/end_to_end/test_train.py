@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from h2d.errors import CheckpointError, ConfigError, SetupError
+from h2d.data.shards import Manifest, ShardInfo
+from h2d.errors import CheckpointError, ConfigError, DataError, SetupError
 from h2d.files import holding
 from h2d.train import build, describe, train, with_total_steps
 
@@ -23,6 +24,12 @@ def _scalars(folder: Path) -> dict[str, list[Any]]:
     events = EventAccumulator(str(folder))
     events.Reload()
     return {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+
+
+def test_nothing_to_train_on(smoke: Callable[..., Any], tmp_path: Path) -> None:
+    only_val = Manifest((ShardInfo("val-0.tar", "val", 3, 0, ""),), {}, {})
+    with pytest.raises(DataError, match="has no samples in the split train"):
+        with_total_steps(smoke(tmp_path, "hand"), only_val)
 
 
 def test_two_trainings_in_one_folder(smoke: Callable[..., Any], tmp_path: Path) -> None:
