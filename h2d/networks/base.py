@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedModel
 from h2d.errors import CheckpointError, SetupError
 from h2d.networks.frozen import FrozenParts
 
-FETCH_HINT = "`h2d doctor --fetch` gets it where there is internet; a folder will do as well, and preset=tiny needs neither"
+FETCH_HINT = "`h2d doctor --fetch` gets it where there is internet; a folder will do too, and preset=tiny needs neither"
 LOCAL_HINT = "the folder needs config.json and weights in *.safetensors; other formats are not read"
 TINY_BASE = Path(__file__).parents[1] / "assets" / "tiny-base"
 """The small pre-trained base that is shipped with the package."""
