@@ -107,7 +107,8 @@ def smoke(shards: Path, base: Path) -> Callable[..., Any]:
             "trainer.accelerator=cpu",
             "evaluation.detector=none",
         ]
-        return compose(name, [*world, *overrides]).experiment
+        chosen = {setting.partition("=")[0]: setting for setting in [*world, *overrides]}  # a key may come once only
+        return compose(name, chosen.values()).experiment
 
     return make
 
