@@ -1,7 +1,8 @@
 """From an experiment's name to a checked :class:`Experiment`: YAML layers, presets, ``key=value`` (OmegaConf's door).
 
 Weakest first: the defaults in :mod:`h2d.experiment`, the files that a file ``extends``, its ``preset``, the file
-itself; then ``preset=NAME`` of the command line and the other ``key=value`` pairs. All mistakes are reported at once.
+itself; then ``preset=NAME``, or ``preset=ONE,OTHER``, of the command line and its other ``key=value`` pairs. All
+mistakes are reported at once.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def compose(name: str, overrides: Iterable[str] = (), root: Path = CONFIG_ROOT) 
     path = find(name, root)
     chosen = [setting for setting in command_line if setting.key == "preset"]
     settings = _collect(path, root, complaints, use_presets=not chosen)
-    if chosen and chosen[-1].value:
-        settings += _collect(find_preset(chosen[-1].value, root), root, complaints, use_presets=True)
+    for preset in _presets(chosen[-1].value, root) if chosen else []:
+        settings += _collect(preset, root, complaints, use_presets=True)
     return _merge(path.stem, settings + command_line, complaints)
 
 
@@ -182,9 +183,14 @@ def _collect(
     if not isinstance(extends, list) or not all(isinstance(parent, str) for parent in extends):
         complaints.append(f"{shown(path)}: extends takes a name or a list of names")
         extends = []
-    parents = [find(parent, root) for parent in extends] + ([find_preset(preset.value, root)] if preset else [])
+    parents = [find(parent, root) for parent in extends] + (_presets(preset.value, root) if preset else [])
     below = (_collect(item, root, complaints, use_presets=use_presets, seen=(*seen, path)) for item in parents)
     return [setting for layer in below for setting in layer] + own
+
+
+def _presets(names: Any, root: Path) -> list[Path]:
+    """Files of one preset or of several: ``ddp8,24gb``; the later ones are stronger."""
+    return [find_preset(name, root) for name in str(names).replace(" ", "").split(",") if name]
 
 
 def read_settings(path: Path) -> list[Setting]:

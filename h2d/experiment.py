@@ -52,11 +52,9 @@ class DataConfig:
     latents: str | None = None
     """folder that `h2d data latents` made of these shards; training reads it in place of the images"""
     batch_size: int = 4
-    """samples on each device at a time"""
+    """samples on each device at a time, at most; gradients of several batches are accumulated to the global batch"""
     num_workers: int = 4
     """processes that load data, for each device; 0 loads in the training process"""
-    shuffle_buffer: int = 1000
-    """samples held in memory to shuffle the stream"""
     crop_margin: float = 1.6
     """side of the hand crop in lengths of the hand's keypoint box"""
     heatmap_sigma_px: float = 8.0
@@ -72,10 +70,16 @@ class ModelConfig:
 
     base: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     """Stable Diffusion 1.5 as a folder or hub id, or `tiny` for the model inside this package"""
+    unet: str | None = None
+    """another UNet than the base's: a .safetensors file of the Stable Diffusion 1.5 family, or a diffusers folder"""
     controlnet: str | None = None
     """pose ControlNet to start stage II from, folder or hub id; a copy of the base's encoder when not set"""
     conv_in_init: Literal["random", "zero"] = "random"
     """start of the weights that read the hand condition (Section III-B: random)"""
+    mask_attach: Literal["last", "up1"] = "last"
+    """features that the mask head reads: the last ones, or those of the second up block at a half of the resolution"""
+    mask_layers: int = 4
+    """transposed convolutions of the mask head (Section III-B: 4)"""
     mask_hint: bool = True
     """the ControlNet sees the hand mask as a fourth hint channel (Section III-C)"""
 
@@ -106,6 +110,8 @@ class OptimConfig:
     """optimiser steps of linear warm-up"""
     schedule: Literal["constant", "cosine"] = "constant"
     """learning rate after the warm-up; cosine falls to zero at trainer.max_steps"""
+    fused: bool = True
+    """one kernel for the whole AdamW step"""
     grad_clip: float = 1.0
     """largest norm of the gradient; 0 leaves it as it is"""
     ema_decay: float | None = None
@@ -130,8 +136,18 @@ class TrainerConfig:
     log_every_n_steps: int = 50
     val_every_n_steps: int = 1000
     """optimiser steps between two measurements of the validation loss"""
-    val_batches: int = 50
-    """batches of each device in a measurement of the validation loss, always the same ones"""
+    val_samples: int = 256
+    """samples behind the validation loss, always the first ones with the same noise; -1 takes all"""
+    gradient_checkpointing: bool = False
+    """compute activations twice and store few of them: a third slower, and several times the batch fits"""
+    channels_last: bool = True
+    """order of the weights in memory that convolutions are faster with"""
+    compile: bool = False
+    """compile the trained network with torch.compile; the first steps take minutes"""
+    max_skipped: int = 10
+    """steps in a row whose gradient is not finite, which are skipped, before training stops"""
+    timeout_s: int = 600
+    """seconds that a rank waits for the others before all of them end"""
 
 
 @dataclass(frozen=True)
@@ -187,7 +203,7 @@ class Experiment:
     task: Literal["hand", "outpaint", "autoencoder", "text_to_image", "evaluate"] = MISSING
     """hand (stage I), outpaint (stage II), evaluate; autoencoder and text_to_image make the tiny base model"""
     preset: str = ""
-    """file of configs/presets to merge: `tiny` runs on a laptop, `smoke` for two steps"""
+    """files of configs/presets to merge, one or several: `tiny` runs on a laptop, `ddp8,24gb` on eight small cards"""
     seed: int = 0
     image_size: int = 512
     """side of the square images"""
@@ -204,12 +220,18 @@ class Experiment:
     @property
     def accumulation(self) -> int:
         """Batches of each device behind one optimiser step."""
-        return self.trainer.global_batch // self.device_batch
+        return self.trainer.global_batch // (self.micro_batch * self.world_size)
 
     @property
-    def device_batch(self) -> int:
-        """Samples that all devices process at a time."""
-        return self.data.batch_size * self.trainer.devices * self.trainer.num_nodes
+    def micro_batch(self) -> int:
+        """Samples on each device at a time: the most that ``data.batch_size`` allows and the global batch divides by."""
+        share = max(1, self.trainer.global_batch // self.world_size)
+        return next(size for size in range(min(self.data.batch_size, share), 0, -1) if share % size == 0)
+
+    @property
+    def world_size(self) -> int:
+        """Devices of all nodes."""
+        return self.trainer.devices * self.trainer.num_nodes
 
     @property
     def sigma_px(self) -> float:
@@ -219,8 +241,8 @@ class Experiment:
 
 AT_LEAST = {
     1: (
-        "data.batch_size data.shuffle_buffer trainer.devices trainer.num_nodes trainer.global_batch "
-        "trainer.log_every_n_steps trainer.val_every_n_steps trainer.val_batches "
+        "data.batch_size trainer.devices trainer.num_nodes trainer.global_batch trainer.max_skipped trainer.timeout_s "
+        "trainer.log_every_n_steps trainer.val_every_n_steps "
         "checkpoint.every_n_steps evaluation.batch_size "
         "sampling.num_inference_steps data.crop_margin"
     ),
@@ -232,7 +254,7 @@ AT_LEAST = {
 }
 ABOVE_ZERO = "data.heatmap_sigma_px optim.lr loss.min_snr_gamma"
 SHARES = "loss.mask_dropout loss.caption_dropout optim.ema_decay"
-COUNT_OR_ALL = "trainer.max_steps trainer.max_epochs checkpoint.keep evaluation.samples"
+COUNT_OR_ALL = "trainer.max_steps trainer.max_epochs trainer.val_samples checkpoint.keep evaluation.samples"
 
 
 def problems(experiment: Experiment) -> Iterator[tuple[str, str]]:
@@ -272,12 +294,16 @@ def _rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
     trainer, sampling = experiment.trainer, experiment.sampling
     if experiment.image_size < 64 or experiment.image_size % 8:
         yield "image_size", f"has to be a multiple of 8 and at least 64, not {experiment.image_size}"
-    if experiment.device_batch > 0 and trainer.global_batch % experiment.device_batch:
+    if experiment.world_size > 0 and trainer.global_batch % experiment.world_size:
         yield (
             "trainer.global_batch",
-            f"{trainer.global_batch} is not a multiple of {experiment.device_batch} = {trainer.devices} devices x "
-            f"{trainer.num_nodes} nodes x data.batch_size {experiment.data.batch_size}",
+            f"{trainer.global_batch} is not a multiple of {experiment.world_size} = {trainer.devices} devices x "
+            f"{trainer.num_nodes} nodes",
         )
+    if experiment.model.mask_layers not in (3, 4):
+        yield "model.mask_layers", f"has to be 4 or 3, not {experiment.model.mask_layers}"
+    if trainer.precision == "16-mixed" and experiment.optim.fused and experiment.optim.grad_clip:
+        yield "optim.fused", "cannot go with 16-mixed and optim.grad_clip: the fused step scales gradients itself"
     if experiment.data.latents is not None and experiment.task not in ("hand", "outpaint"):
         yield "data.latents", f"is for the tasks hand and outpaint, not {experiment.task}"
     if trainer.max_steps == trainer.max_epochs == -1:

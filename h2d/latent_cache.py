@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from h2d.annotators.device import find_device
 from h2d.data.datamodule import example_of
+from h2d.data.dataset import Draw
 from h2d.data.latents import ENCODED, encode_variant, made_from
 from h2d.data.shards import MANIFEST, Manifest, ShardInfo, iter_shard, read_manifests, write_manifest, write_tar
-from h2d.data.stream import Draw
 from h2d.errors import ConfigError
 from h2d.experiment import Experiment
 from h2d.files import sha256_of, write_atomic, write_once

@@ -1,4 +1,7 @@
-"""The training objectives: Eq. 8-9 of stage I and the masked L2 of stage II (Section III-C)."""
+"""The training objectives: Eq. 8-9 of stage I and the masked L2 of stage II (Section III-C).
+
+Every one is a mean over samples, so the gradient does not depend on how a global batch is cut into pieces.
+"""
 
 from __future__ import annotations
 
@@ -8,59 +11,57 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class HandLoss(NamedTuple):
-    """Eq. 8 and its two terms, scalars."""
+class Losses(NamedTuple):
+    """What a batch gives: the loss to minimise, its parts, and the noise error of each sample with its noise level.
 
-    total: Tensor
-    ldm: Tensor
-    mask: Tensor
+    Attributes:
+        loss: scalar.
+        parts: scalars by name.
+        timesteps: ``(B,)`` in [0, T), None for a task without noise.
+        errors: ``(B,)`` unweighted mean squared errors of the predicted noise, None likewise.
+    """
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+    timesteps: Tensor | None = None
+    errors: Tensor | None = None
 
 
-def hand_loss(
-    noise: Tensor,
-    noise_pred: Tensor,
-    mask: Tensor,
-    mask_pred: Tensor,
-    mask_weight: float,
-    sample_weight: Tensor | None = None,
-) -> HandLoss:
-    """Eq. 8: ``L = L_LDM + lambda * mean((M - m)^2)`` with Eq. 9's ``L_LDM``, both as means over all elements.
+def noise_error(noise: Tensor, noise_pred: Tensor, keep: Tensor | None = None) -> Tensor:
+    """Eq. 9 of each sample: the mean squared error of the predicted noise, ``(B,)``.
+
+    With ``keep`` it is the masked L2 of Section III-C: the mean over the pixels that are to be painted. Dividing by
+    their number, image by image, keeps images with large hands from counting less.
 
     Args:
-        noise: the noise that was added, ``(B, 4, h, w)``.
+        noise: the noise that was added, ``(B, C, h, w)``.
         noise_pred: the predicted noise.
+        keep: hand mask of the latents ``(B, 1, h, w)``, 1 = hand, which does not count. A sample that it leaves nothing
+            of has the error 0.
+    """
+    squares = (noise.float() - noise_pred.float()).square()
+    if keep is None:
+        return squares.mean(dim=(1, 2, 3))
+    outside = 1 - keep.float()
+    return (outside * squares).sum(dim=(1, 2, 3)) / (outside.sum(dim=(1, 2, 3)) * noise.shape[1]).clamp(min=1e-6)
+
+
+def weighted_mean(errors: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean of the samples' errors ``(B,)``, each times its weight ``(B,)``; None weighs all alike."""
+    return errors.mean() if weight is None else (errors * weight).mean()
+
+
+def hand_loss(ldm: Tensor, mask: Tensor, mask_pred: Tensor, mask_weight: float) -> tuple[Tensor, Tensor]:
+    """Eq. 8: ``L = L_LDM + lambda * mean((M - m)^2)``; returns L and the mean, its second term without lambda.
+
+    Args:
+        ldm: L_LDM, scalar.
         mask: ground truth ``(B, 1, S, S)`` in {0, 1}.
         mask_pred: prediction of the mask head, not clamped.
         mask_weight: lambda, 0.5 in the paper.
-        sample_weight: ``(B,)`` weights of Eq. 9 per sample (:func:`min_snr_weight`); None weighs all alike.
     """
-    squares = (noise.float() - noise_pred.float()).square()
-    if sample_weight is not None:
-        squares = squares * sample_weight.view(-1, 1, 1, 1)
-    ldm = squares.mean()
     mask_term = F.mse_loss(mask_pred.float(), mask.float())
-    return HandLoss(ldm + mask_weight * mask_term, ldm, mask_term)
-
-
-def masked_l2(noise: Tensor, noise_pred: Tensor, mask_latent: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-    """Squared error of the noise outside the hand, the mean over the pixels that are to be painted (Section III-C).
-
-    Divided by the number of those pixels and not of all, or images with large hands would count less.
-
-    Args:
-        noise: ``(B, C, h, w)``.
-        noise_pred: the same shape.
-        mask_latent: ``(B, 1, h, w)``, 1 = hand, which does not count.
-        sample_weight: ``(B,)`` weights per sample; None weighs all alike.
-
-    Returns:
-        A scalar; 0 when the masks leave nothing to paint.
-    """
-    outside = 1 - mask_latent.float()
-    squares = outside * (noise.float() - noise_pred.float()).square()
-    if sample_weight is not None:
-        squares = squares * sample_weight.view(-1, 1, 1, 1)
-    return squares.sum() / (outside.sum() * noise.shape[1]).clamp(min=1e-6)
+    return ldm + mask_weight * mask_term, mask_term
 
 
 def min_snr_weight(alphas_cumprod: Tensor, timesteps: Tensor, gamma: float) -> Tensor:

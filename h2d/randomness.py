@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -17,6 +17,11 @@ def picture_generator(seed: int, index: int) -> torch.Generator:
     """
     state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """A generator for each seed; on the CPU, so that every device sees the same numbers."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 @contextmanager

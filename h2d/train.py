@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import nn
 
 from h2d import __version__
 from h2d.callbacks import build_callbacks
@@ -88,12 +91,25 @@ def build(experiment: Experiment) -> Run:
     L.seed_everything(experiment.seed, workers=True, verbose=False)
     task = build_task(experiment)
     task.train()  # pre-trained networks come in evaluation mode, and Lightning leaves that as it is
+    apply_switches(task)
     manifest = read_manifests(experiment.data.shards)
     task.made_by = {"h2d": __version__, "commit": commit(), "data": dict(manifest.sources)}
     data = ShardDataModule(experiment, task.factor)
     if isinstance(task, HandGenerator | Outpainter):
         data.check_vae(task.parts)
     return Run(task, data, build_trainer(experiment), run_folder(experiment))
+
+
+def apply_switches(task: DiffusionTask) -> None:
+    """Memory order, gradient checkpointing and compilation of the networks that gradients pass through."""
+    settings = task.experiment.trainer
+    for network in task.networks:
+        if settings.channels_last:
+            nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if settings.gradient_checkpointing:
+            network.enable_gradient_checkpointing()  # type: ignore[operator]
+        if settings.compile:
+            network.compile()
 
 
 def build_trainer(experiment: Experiment) -> L.Trainer:
@@ -118,6 +134,7 @@ def _trainer(experiment: Experiment) -> L.Trainer:
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
+        strategy=_strategy(experiment),
         precision=settings.precision,
         max_steps=settings.max_steps,
         max_epochs=-1,
@@ -125,8 +142,7 @@ def _trainer(experiment: Experiment) -> L.Trainer:
         gradient_clip_val=experiment.optim.grad_clip or None,
         val_check_interval=settings.val_every_n_steps * experiment.accumulation,
         check_val_every_n_epoch=None,
-        limit_val_batches=settings.val_batches,
-        num_sanity_val_steps=settings.val_batches,  # where the losses start from, on the same batches as later
+        num_sanity_val_steps=-1,  # where the losses start from, on the same samples as later
         log_every_n_steps=settings.log_every_n_steps,
         logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
         callbacks=build_callbacks(experiment),
@@ -135,6 +151,14 @@ def _trainer(experiment: Experiment) -> L.Trainer:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def _strategy(experiment: Experiment) -> Strategy | str:
+    """Gradients are averaged over the ranks; one that waits too long for another ends, and so do all."""
+    if experiment.world_size == 1:
+        return "auto"
+    wait = timedelta(seconds=experiment.trainer.timeout_s)
+    return DDPStrategy(timeout=wait, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def with_total_steps(experiment: Experiment, manifest: Manifest) -> Experiment:
@@ -171,7 +195,7 @@ def describe(experiment: Experiment, resume: str = "never") -> str:
             f"data      {settled.data.shards}: {counts}",
             f"steps     {settings.max_steps:,} = {epochs:,.1f} passes over the data",
             f"batch     {settings.global_batch} = {settings.devices} devices x {settings.num_nodes} nodes x "
-            f"{settled.data.batch_size} samples x {settled.accumulation} accumulated",
+            f"{settled.micro_batch} samples x {settled.accumulation} accumulated",
             f"networks  {trained:,} parameters trained, {frozen:,} frozen",
         ]
     )

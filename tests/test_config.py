@@ -10,7 +10,7 @@ import pytest
 
 from h2d.config import compose, from_plain, to_plain, to_yaml
 from h2d.errors import ConfigError
-from h2d.experiment import Experiment
+from h2d.experiment import Experiment, leaves
 from h2d.experiment_files import CONFIG_ROOT, experiments
 
 DATA = "data.shards=somewhere"
@@ -43,7 +43,7 @@ def test_every_shipped_experiment_composes(name: str, preset: str) -> None:
     experiment = compose(name, [DATA, *([f"preset={preset}"] if preset else [])]).experiment
     assert isinstance(experiment, Experiment)
     assert experiment.run.name == name.rpartition("/")[2]
-    assert experiment.accumulation * experiment.device_batch == experiment.trainer.global_batch
+    assert experiment.accumulation * experiment.micro_batch * experiment.world_size == experiment.trainer.global_batch
 
 
 def test_paper_settings_are_the_defaults() -> None:
@@ -114,7 +114,9 @@ def test_suggestions(wrong: str, right: str | None) -> None:
     [
         ("image_size=100", "image_size has to be a multiple of 8"),
         ("image_size=56", "at least 64"),
-        ("trainer.global_batch=33", "33 is not a multiple of 4 = 1 devices x 1 nodes x data.batch_size 4"),
+        ("trainer.devices=3", "32 is not a multiple of 3 = 3 devices x 1 nodes"),
+        ("model.mask_layers=5", "has to be 4 or 3, not 5"),
+        ("trainer.precision=16-mixed", "optim.fused cannot go with 16-mixed"),
         ("trainer.devices=0", "trainer.devices has to be at least 1, not 0"),
         ("trainer.max_steps=0", "has to be at least 1, or -1"),
         ("trainer.max_epochs=-2", "has to be at least 1, or -1"),
@@ -236,3 +238,52 @@ def test_a_key_given_twice_is_refused() -> None:
     """What a shell makes of ``data.shards=data/{a,b}/shards`` without quotes."""
     with pytest.raises(ConfigError, match=r"data\.shards is given twice; a value with braces needs quotes"):
         compose("hand", ["data.shards=data/a/shards", "data.shards=data/b/shards"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "micro_batch", "accumulation"),
+    [
+        (("trainer.global_batch=32", "data.batch_size=4"), 4, 8),
+        (("trainer.global_batch=32", "data.batch_size=32"), 32, 1),
+        (("trainer.global_batch=32", "data.batch_size=12"), 8, 4),  # the most that 32 divides by
+        (("trainer.global_batch=33", "data.batch_size=4"), 3, 11),
+        (("trainer.global_batch=32", "data.batch_size=32", "trainer.devices=8"), 4, 1),
+        (("preset=ddp8,24gb",), 4, 1),
+        (("preset=one_gpu,24gb",), 4, 8),
+        (("preset=one_gpu,80gb",), 32, 1),
+        (("preset=multinode,80gb",), 2, 1),
+    ],
+)
+def test_accumulation_follows_from_the_global_batch(
+    settings: tuple[str, ...], micro_batch: int, accumulation: int
+) -> None:
+    experiment = compose("hand", [DATA, *settings]).experiment
+    assert (experiment.micro_batch, experiment.accumulation) == (micro_batch, accumulation)
+    assert experiment.micro_batch * experiment.accumulation * experiment.world_size == experiment.trainer.global_batch
+
+
+def test_later_presets_are_stronger_and_all_count() -> None:
+    experiment = compose("hand", [DATA, "preset=tiny,literal,40gb"]).experiment
+    assert experiment.model.base == "tiny"
+    assert (experiment.loss.caption_dropout, experiment.sampling.blend) == (0, "clean")
+    assert experiment.data.batch_size == 8
+    assert "nothing" in _error("hand", DATA, "preset=tiny,nothing").message
+
+
+def test_recommended_is_what_is_done_without_it() -> None:
+    assert compose("hand", [DATA, "preset=recommended"]).experiment.loss == compose("hand", [DATA]).experiment.loss
+    literal, plain = (compose("outpaint", [DATA, *more]).experiment for more in (["preset=literal"], []))
+    changed = [key for key, value in leaves(plain) if dict(leaves(literal))[key] != value]
+    assert changed == ["preset", "loss.caption_dropout", "sampling.blend"]
+
+
+@pytest.mark.parametrize("name", ["hand", "outpaint"])
+def test_the_paper_s_recipe(name: str) -> None:
+    """Section IV-B; 193,300 and 36,500 samples in batches of 32, five times each."""
+    experiment = compose(name, [DATA]).experiment
+    assert (experiment.trainer.global_batch, experiment.optim.lr) == (32, 1e-5)
+    assert experiment.trainer.max_steps == {"hand": 30000, "outpaint": 6000}[name]
+    assert (experiment.loss.mask_weight, experiment.loss.mask_dropout) == (0.5, 0.5)
+    assert experiment.optim.ema_decay is None
+    assert (experiment.optim.schedule, experiment.optim.warmup_steps) == ("constant", 0)
+    assert experiment.image_size == 512

@@ -13,13 +13,15 @@ import torch
 from torch.utils.data import DataLoader
 
 from h2d.data.augment import Augment
+from h2d.data.dataset import Draw, ShardDataset, ShardLoader, Transform
 from h2d.data.latents import cached_example, check_latents
+from h2d.data.order import TrainingOrder, ValidationOrder
 from h2d.data.samples import hand_example, outpaint_example
 from h2d.data.schema import Sample, decode_sample
 from h2d.data.shards import read_manifest, read_manifests
-from h2d.data.stream import Draw, ResumableLoader, ShardLoader, ShardSequence, ShardStream, Transform
-from h2d.errors import ConfigError
+from h2d.errors import ConfigError, DataError
 from h2d.experiment import Experiment
+from h2d.randomness import generators
 
 if TYPE_CHECKING:
     from h2d.networks.frozen import FrozenParts
@@ -31,8 +33,8 @@ HAND_CAPTION = "a close-up of a hand, "
 class ShardDataModule(L.LightningDataModule):
     """Training and validation batches of an experiment.
 
-    Training batches go on from the trainer's global step, so a resumed run sees exactly the batches that it would have
-    seen without the stop. The validation split comes once, in order, shared by the ranks without padding.
+    Training batches go on from the trainer's global step, so a resumed run sees exactly the samples that it would have
+    seen without the stop.
 
     Args:
         experiment: ``task``, ``seed``, ``image_size`` and ``data`` are used.
@@ -68,39 +70,55 @@ class ShardDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Endless, in an order of the seed and the epoch."""
-        data = self.experiment.data
-        stream = ShardStream(
-            self.folder,
-            "train",
-            self.example,
+        dataset = ShardDataset(self.folder, "train", self.example, seed=self.experiment.seed)
+        order = TrainingOrder(
+            len(dataset),
             seed=self.experiment.seed,
-            shuffle_buffer=data.shuffle_buffer,
-            batch_size=data.batch_size,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
+            batch_size=self.experiment.micro_batch,
+            rank=self._rank,
+            world_size=self._world_size,
+            position=self._consumed,
         )
-        return ResumableLoader(stream, self._consumed, **self._options())
+        return self._loader(dataset, order)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """Every validation sample once; no loader when the shards have no validation split."""
+        """The first validation samples, each once; no loader when the shards have no validation split.
+
+        Raises:
+            DataError: there are fewer samples than ranks, and a rank without any would wait for the others for ever.
+        """
         if "val" not in self.counts:
             return []
-        sequence = ShardSequence(
-            self.folder,
-            "val",
-            self.example,
-            batch_size=self.experiment.data.batch_size,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
-        )
-        return ShardLoader(sequence, batch_size=sequence.batch_size, **self._options())
+        dataset = ShardDataset(self.folder, "val", self.example, seed=self.experiment.seed)
+        wanted = self.experiment.trainer.val_samples
+        total = len(dataset) if wanted == -1 else min(wanted, len(dataset))
+        if total < self._world_size:
+            problem = f"{total} validation samples are fewer than the {self._world_size} devices"
+            raise DataError(f"{self.folder}: {problem}", "prepare more, raise trainer.val_samples or use fewer devices")
+        batch_size = self.experiment.micro_batch
+        order = ValidationOrder(total, batch_size=batch_size, rank=self._rank, world_size=self._world_size)
+        return self._loader(dataset, order)
+
+    def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Make the samples' generators, ``rng``, while their seeds are still on the CPU."""
+        seeds = batch.pop("noise_seed").tolist()
+        return batch | {"rng": generators(seeds)}
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
 
     def _consumed(self) -> int:
         """Batches that each rank has trained on."""
         return self.trainer.global_step * self.trainer.accumulate_grad_batches if self.trainer else 0
 
-    def _options(self) -> dict[str, Any]:
-        return {"num_workers": self.experiment.data.num_workers, "pin_memory": torch.cuda.is_available()}
+    def _loader(self, dataset: ShardDataset, order: TrainingOrder | ValidationOrder) -> ShardLoader:
+        workers, pin = self.experiment.data.num_workers, torch.cuda.is_available()
+        return ShardLoader(dataset, batch_sampler=order, num_workers=workers, pin_memory=pin)
 
 
 def example_of(experiment: Experiment, factor: int) -> Transform:

@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from h2d.data.dataset import Draw
 from h2d.data.schema import decode_npy, encode_npy
 from h2d.data.shards import Manifest
-from h2d.data.stream import Draw
 from h2d.errors import ConfigError, DataError
 from h2d.experiment import Experiment, leaves
 from h2d.images import encode_png

@@ -10,8 +10,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from h2d.config import Experiment
+from h2d.losses import Losses
 from h2d.networks.tiny import tiny_vae
-from h2d.tasks.base import DiffusionTask
+from h2d.tasks.base import DiffusionTask, Random
 
 COLOUR_WEIGHT = 2.0
 KL_WEIGHT = 1e-6
@@ -45,17 +46,22 @@ class Autoencoder(DiffusionTask):
         """Image pixels per latent cell and side."""
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
-    def losses(self, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:
+    @property
+    def networks(self) -> tuple[AutoencoderKL]:
+        """The VAE."""
+        return (self.vae,)
+
+    def losses(self, batch: dict[str, Any], rng: Random) -> Losses:
         """Absolute errors of pixels, edges and colours, and the KL term; image (B, 3, S, S) in [-1, 1]."""
         image = batch["image"]
         posterior = self.vae.encode(image).latent_dist
-        latents = posterior.sample(generator=rng)
+        latents = posterior.sample(generator=list(rng))  # type: ignore[arg-type]
         if self.training:
             self.latent_std.lerp_(latents.detach().float().std(), STD_MOMENTUM)
         pixels, edges, colours = reconstruction_losses(image, self.vae.decode(latents).sample)
         kl = posterior.kl().mean()
         total = pixels + edges + COLOUR_WEIGHT * colours + KL_WEIGHT * kl
-        return {"loss": total, "pixels": pixels, "edges": edges, "colours": colours, "kl": kl}
+        return Losses(total, {"pixels": pixels, "edges": edges, "colours": colours, "kl": kl})
 
 
 def reconstruction_losses(image: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:

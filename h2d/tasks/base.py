@@ -1,29 +1,30 @@
-"""What every task shares: frozen parts outside the checkpoint, noise, captions, AdamW, logging, randomness."""
+"""What every task shares: frozen parts outside the checkpoint, noise, captions, AdamW, logging, skipped steps."""
 
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from diffusers import DDPMScheduler
+from diffusers.utils.torch_utils import randn_tensor
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from h2d.config import Experiment, to_plain
 from h2d.errors import H2DError
-from h2d.losses import min_snr_weight
+from h2d.losses import Losses, min_snr_weight
 
-TRAIN, VALIDATE = 0, 1
-"""First number of the seed of a step's random numbers."""
+Random = Sequence[torch.Generator]
+"""A generator on the CPU for each sample of a batch."""
 
 
 class DivergedError(H2DError):
-    """The loss is no longer a number."""
+    """The gradients are no longer numbers."""
 
     exit_code = 1
 
@@ -44,8 +45,8 @@ class Held:
 class DiffusionTask(L.LightningModule, ABC):
     """Base of the tasks.
 
-    A subclass assigns the networks it trains as attributes and writes :meth:`losses`. Random numbers of a step follow
-    from the seed, the step and the rank alone, so a resumed run draws the same ones as a run that never stopped.
+    A subclass assigns the networks it trains as attributes and writes :meth:`losses`. Each sample brings the seed of
+    its random numbers, so a loss depends neither on when training was stopped nor on how a batch is shared out.
 
     Args:
         experiment: every setting; stored in the checkpoint as a plain dict.
@@ -53,6 +54,7 @@ class DiffusionTask(L.LightningModule, ABC):
 
     Attributes:
         made_by: plain values about code and data, stored in the checkpoint for whoever exports it.
+        skipped: optimiser steps that were left out because their gradient was not finite.
     """
 
     def __init__(self, experiment: Experiment, held: Sequence[nn.Module]) -> None:
@@ -60,7 +62,7 @@ class DiffusionTask(L.LightningModule, ABC):
         self.experiment = experiment
         self.held = Held(*held)
         self.made_by: dict[str, Any] = {}
-        self._last_step, self._micro_step = -1, 0
+        self.skipped = self._skipped_in_a_row = 0
         self.save_hyperparameters(to_plain(experiment))
 
     @classmethod
@@ -73,36 +75,71 @@ class DiffusionTask(L.LightningModule, ABC):
     def factor(self) -> int:
         """Image pixels per latent cell and side."""
 
+    @property
     @abstractmethod
-    def losses(self, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:
-        """Scalar losses of a batch; ``loss`` is the one to minimise, the others are parts of it."""
+    def networks(self) -> Sequence[nn.Module]:
+        """The networks that gradients pass through, whether they are trained or not."""
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+    @abstractmethod
+    def losses(self, batch: dict[str, Any], rng: Random) -> Losses:
+        """Losses of a batch, which draws the random numbers of each sample from its generator."""
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Losses of a batch, logged under ``train/``.
 
-        Raises:
-            DivergedError: the loss is not finite.
+        Returns:
+            ``loss``; where there is noise also ``timesteps`` (B,) and ``errors`` (B,), see :class:`Losses`.
         """
-        losses = self.losses(batch, self._training_generator())
-        if not torch.isfinite(losses["loss"]):
-            raise DivergedError(
-                f"the loss became {losses['loss'].item()} at step {self.global_step} "
-                f"(samples {', '.join(batch.get('key', ['?'])[:4])}, ...)",
-                "resume from the last checkpoint with a lower optim.lr, or look at these samples",
-            )
-        self._log_losses("train", losses, len(batch["image"]))
-        return losses["loss"]
+        losses = self.losses(batch, batch["rng"])
+        self._log_losses("train", losses, len(batch["key"]))
+        step = {"loss": losses.loss}
+        if losses.timesteps is not None and losses.errors is not None:
+            step |= {"timesteps": losses.timesteps, "errors": losses.errors.detach()}
+        return step
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Losses of a batch under ``val/``, with the same noise at every measurement."""
-        rng = seeded(self.experiment.seed, VALIDATE, batch_idx, self.global_rank)
-        self._log_losses("val", self.losses(batch, rng), len(batch["image"]), sync_dist=True)
+        """Losses of a batch under ``val/``, with the same noise and time steps at every measurement."""
+        self._log_losses("val", self.losses(batch, batch["rng"]), len(batch["key"]), sync_dist=True)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradient, or leave the step out when it is not finite: on all ranks, since all have the same one.
+
+        Raises:
+            DivergedError: that happened too often in a row.
+        """
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf)
+        self.log("train/grad_norm", norm)
+        if torch.isfinite(norm):
+            self._skipped_in_a_row = 0
+        else:
+            optimizer.zero_grad(set_to_none=True)  # weights without a gradient are left alone by the optimiser
+            self._skip()
+
+    def _skip(self) -> None:
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        self.log("train/skipped", float(self.skipped))
+        step = self.global_step
+        if self.trainer.is_global_zero:
+            text = f"warning: step {step:,} left out, its gradient is not finite ({self.skipped} so far)"
+            print(text, file=sys.stderr, flush=True)
+        if self._skipped_in_a_row >= self.experiment.trainer.max_skipped:
+            raise DivergedError(
+                f"the gradients of {self._skipped_in_a_row} steps in a row were not finite, the last is step {step:,}",
+                "resume from an earlier checkpoint with a lower optim.lr, or look at the samples",
+            )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW on everything that is trained, its rate set for every step."""
         settings = self.experiment.optim
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay)
+        optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=settings.fused)
         factor = lr_factor(settings.warmup_steps, settings.schedule, self.experiment.trainer.max_steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "train/lr"}}
@@ -116,27 +153,16 @@ class DiffusionTask(L.LightningModule, ABC):
         gamma = self.experiment.loss.min_snr_gamma
         return None if gamma is None else min_snr_weight(scheduler.alphas_cumprod, timesteps, gamma)
 
-    def _training_generator(self) -> torch.Generator:
-        """Counts the batches behind one optimiser step, so that each has random numbers of its own."""
-        self._micro_step = self._micro_step + 1 if self.global_step == self._last_step else 0
-        self._last_step = self.global_step
-        return seeded(self.experiment.seed, TRAIN, self.global_step, self._micro_step, self.global_rank)
-
-    def _log_losses(self, prefix: str, losses: dict[str, Tensor], count: int, sync_dist: bool = False) -> None:
-        values = {f"{prefix}/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(values, batch_size=count, sync_dist=sync_dist)
+    def _log_losses(self, prefix: str, losses: Losses, count: int, sync_dist: bool = False) -> None:
+        values = {"loss": losses.loss} | losses.parts
+        named = {f"{prefix}/{name}": value.detach() for name, value in values.items()}
+        self.log_dict(named, batch_size=count, sync_dist=sync_dist)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DiffusionTask:
         """Let the held networks follow every move to a device or a number type."""
         for network in self.held.networks:
             network._apply(fn)
         return super()._apply(fn, recurse)
-
-
-def seeded(*numbers: int) -> torch.Generator:
-    """A CPU generator that depends on all of ``numbers``; drawing on the CPU gives every device the same numbers."""
-    state = np.random.SeedSequence((len(numbers), *numbers)).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
 def lr_factor(warmup_steps: int, schedule: str, max_steps: int) -> Callable[[int], float]:
@@ -153,7 +179,7 @@ def lr_factor(warmup_steps: int, schedule: str, max_steps: int) -> Callable[[int
     return factor
 
 
-def add_noise(latents: Tensor, scheduler: DDPMScheduler, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def add_noise(latents: Tensor, scheduler: DDPMScheduler, rng: Random) -> tuple[Tensor, Tensor, Tensor]:
     """Draw noise and time steps, and noise the latents (Eq. 2).
 
     Args:
@@ -162,13 +188,18 @@ def add_noise(latents: Tensor, scheduler: DDPMScheduler, rng: torch.Generator) -
     Returns:
         noisy latents (B, 4, h, w), the noise (B, 4, h, w), the time steps (B,) in [0, T).
     """
-    noise = torch.randn(latents.shape, generator=rng).to(latents)
+    noise = randn_tensor(latents.shape, generator=list(rng), device=latents.device, dtype=torch.float32).to(latents)
     count = scheduler.config["num_train_timesteps"]
-    timesteps = torch.randint(count, (len(latents),), generator=rng).to(latents.device)
+    timesteps = torch.stack([torch.randint(count, (), generator=one) for one in rng]).to(latents.device)
     return scheduler.add_noise(latents, noise, timesteps), noise, timesteps
 
 
-def drop_captions(captions: Sequence[str], probability: float, rng: torch.Generator) -> list[str]:
+def chances(rng: Random) -> Tensor:
+    """A number in [0, 1) for each sample, (B,)."""
+    return torch.stack([torch.rand((), generator=one) for one in rng])
+
+
+def drop_captions(captions: Sequence[str], probability: float, rng: Random) -> list[str]:
     """Replace each caption by the empty one with ``probability``."""
-    dropped = torch.rand(len(captions), generator=rng) < probability
+    dropped = chances(rng) < probability
     return ["" if drop else caption for caption, drop in zip(captions, dropped.tolist(), strict=True)]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
 from h2d.config import Experiment
-from h2d.losses import hand_loss
+from h2d.losses import Losses, hand_loss, noise_error, weighted_mean
 from h2d.networks.base import load_frozen, load_scheduler, load_unet
 from h2d.networks.frozen import FrozenParts
 from h2d.networks.hand_unet import HandUNet, hand_condition
-from h2d.tasks.base import DiffusionTask, add_noise, drop_captions
+from h2d.tasks.base import DiffusionTask, Random, add_noise, chances, drop_captions
 
 
 class HandGenerator(DiffusionTask):
@@ -44,7 +43,12 @@ class HandGenerator(DiffusionTask):
         """Image pixels per latent cell and side."""
         return self.parts.factor
 
-    def losses(self, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:
+    @property
+    def networks(self) -> tuple[HandUNet]:
+        """The UNet with its mask head."""
+        return (self.unet,)
+
+    def losses(self, batch: dict[str, Any], rng: Random) -> Losses:
         """Eq. 8-9 on a batch of hand crops.
 
         Args:
@@ -57,12 +61,13 @@ class HandGenerator(DiffusionTask):
         condition = hand_condition(batch["heatmaps"], drop_masks(batch["hand_mask"], settings.mask_dropout, rng))
         text = self.parts.encode_text(drop_captions(batch["caption"], settings.caption_dropout, rng))
         predicted = self.unet(noisy, timesteps, text, condition)
-        weight = self.noise_weight(self.scheduler, timesteps)
-        loss = hand_loss(noise, predicted.noise, batch["hand_mask"], predicted.mask, settings.mask_weight, weight)
-        return {"loss": loss.total, "ldm": loss.ldm, "mask": loss.mask}
+        errors = noise_error(noise, predicted.noise)
+        ldm = weighted_mean(errors, self.noise_weight(self.scheduler, timesteps))
+        loss, mask = hand_loss(ldm, batch["hand_mask"], predicted.mask, settings.mask_weight)
+        return Losses(loss, {"ldm": ldm, "mask": mask}, timesteps, errors)
 
 
-def drop_masks(hand_mask: Tensor, probability: float, rng: torch.Generator) -> Tensor:
+def drop_masks(hand_mask: Tensor, probability: float, rng: Random) -> Tensor:
     """Replace the whole mask of each sample (B, 1, S, S) by zeros with ``probability`` (Section III-B)."""
-    kept = torch.rand(len(hand_mask), 1, 1, 1, generator=rng) >= probability
+    kept = chances(rng).view(-1, 1, 1, 1) >= probability
     return hand_mask * kept.to(hand_mask)

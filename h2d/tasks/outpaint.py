@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from diffusers import ControlNetModel, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from h2d.config import Experiment
-from h2d.losses import masked_l2
+from h2d.losses import Losses, noise_error, weighted_mean
 from h2d.masks import blend, canvas_at, to_latent
 from h2d.networks.base import load_frozen, load_scheduler, load_unet
 from h2d.networks.controlnet import load_controlnet
 from h2d.networks.frozen import FrozenParts
-from h2d.tasks.base import DiffusionTask, add_noise, drop_captions
+from h2d.tasks.base import DiffusionTask, Random, add_noise, drop_captions
 
 
 class Outpainter(DiffusionTask):
@@ -58,7 +57,12 @@ class Outpainter(DiffusionTask):
         """Image pixels per latent cell and side."""
         return self.parts.factor
 
-    def losses(self, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:
+    @property
+    def networks(self) -> tuple[ControlNetModel, UNet2DConditionModel]:
+        """The ControlNet, and the frozen UNet, whose decoder gradients pass."""
+        return self.controlnet, self.unet
+
+    def losses(self, batch: dict[str, Any], rng: Random) -> Losses:
         """The masked L2 on a batch of people.
 
         Args:
@@ -73,8 +77,9 @@ class Outpainter(DiffusionTask):
         noisy = blend(hands, noisy, mask_latent)
         captions = drop_captions(batch["caption"], self.experiment.loss.caption_dropout, rng)
         predicted = self.predict(noisy, timesteps, self.parts.encode_text(captions), batch["hint"])
-        loss = masked_l2(noise, predicted, mask_latent, self.noise_weight(self.scheduler, timesteps))
-        return {"loss": loss, "ldm": loss}
+        errors = noise_error(noise, predicted, keep=mask_latent)
+        loss = weighted_mean(errors, self.noise_weight(self.scheduler, timesteps))
+        return Losses(loss, {"ldm": loss}, timesteps, errors)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Tensor, hint: Tensor) -> Tensor:
         """The noise that the UNet predicts under the ControlNet's guidance, (B, 4, h, w)."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
 from h2d.config import Experiment
+from h2d.losses import Losses, noise_error, weighted_mean
 from h2d.networks.base import load_frozen, load_scheduler
 from h2d.networks.frozen import FrozenParts
 from h2d.networks.tiny import tiny_text_encoder, tiny_unet
-from h2d.tasks.base import DiffusionTask, add_noise, drop_captions
+from h2d.tasks.base import DiffusionTask, Random, add_noise, drop_captions
 
 
 class TextToImage(DiffusionTask):
@@ -51,14 +51,19 @@ class TextToImage(DiffusionTask):
         """Image pixels per latent cell and side."""
         return self.parts.factor
 
-    def losses(self, batch: dict[str, Any], rng: torch.Generator) -> dict[str, Tensor]:
+    @property
+    def networks(self) -> tuple[UNet2DConditionModel]:
+        """The UNet."""
+        return (self.unet,)
+
+    def losses(self, batch: dict[str, Any], rng: Random) -> Losses:
         """Weighted noise error on a batch of images (B, 3, S, S) in [-1, 1] and their captions."""
         latents = self.parts.encode_image(batch["image"], generator=rng)
         noisy, noise, timesteps = add_noise(latents, self.scheduler, rng)
         text = self.encode_text(drop_captions(batch["caption"], self.experiment.loss.caption_dropout, rng))
-        error = (self.unet(noisy, timesteps, text).sample - noise).square().mean(dim=(1, 2, 3))
-        weight = self.noise_weight(self.scheduler, timesteps)
-        return {"loss": error.mean() if weight is None else (error * weight).mean(), "ldm": error.mean()}
+        errors = noise_error(noise, self.unet(noisy, timesteps, text).sample)
+        loss = weighted_mean(errors, self.noise_weight(self.scheduler, timesteps))
+        return Losses(loss, {"ldm": errors.mean()}, timesteps, errors)
 
     def encode_text(self, captions: list[str]) -> Tensor:
         """Hidden states (B, L, D) of the captions, cut or padded to the tokenizer's length."""

@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from h2d.data.datamodule import HAND_CAPTION, ShardDataModule
 from h2d.data.schema import encode_sample
 from h2d.data.shards import Manifest, ShardInfo, write_manifest, write_tar
 from h2d.errors import DataError
-from h2d.experiment import DataConfig, Experiment
+from h2d.experiment import DataConfig, Experiment, TrainerConfig
 from h2d.files import sha256_of
 from h2d.images import encode_jpeg
 from h2d.skeleton import RIGHT_HAND
@@ -37,8 +38,9 @@ def shards(tmp_path_factory):
 
 
 def module(shards, task="hand", workers=0, **trainer):
-    data = DataConfig(shards=str(shards), batch_size=2, num_workers=workers, shuffle_buffer=4)
-    result = ShardDataModule(Experiment(task=task, image_size=32, data=data), factor=4)
+    data = DataConfig(shards=str(shards), batch_size=2, num_workers=workers)
+    settings = TrainerConfig(global_batch=2 * trainer.get("world_size", 1) * trainer.get("accumulate_grad_batches", 1))
+    result = ShardDataModule(Experiment(task=task, image_size=32, data=data, trainer=settings), factor=4)
     trainer = {"global_rank": 0, "world_size": 1, "global_step": 0, "accumulate_grad_batches": 1} | trainer
     result.trainer = SimpleNamespace(**trainer)
     return result
@@ -60,6 +62,7 @@ SHAPES = {
 def test_batches_of_every_task(shards, task):
     for loader in (module(shards, task).train_dataloader(), module(shards, task).val_dataloader()):
         batch = next(iter(loader))
+        assert batch.pop("noise_seed").shape == (2,)
         tensors = {name: tuple(value.shape) for name, value in batch.items() if isinstance(value, torch.Tensor)}
         assert tensors == {name: (2, *shape) for name, shape in SHAPES[task].items()}
         assert all(batch[name].dtype == torch.float32 for name in tensors)
@@ -111,3 +114,21 @@ def test_examples_can_travel_to_workers_of_any_start_method(shards):
         item = module(shards, task)
         pickle.loads(pickle.dumps(item.example))
         pickle.loads(pickle.dumps(item.train_dataloader().dataset))
+
+
+def test_the_seed_of_a_sample_becomes_its_generator(shards):
+    item = module(shards)
+    batch = next(iter(item.train_dataloader()))
+    seeds = batch["noise_seed"].tolist()
+    assert [one.initial_seed() for one in item.on_before_batch_transfer(batch, 0)["rng"]] == seeds
+
+
+def test_validation_reads_the_first_samples_only(shards):
+    item = module(shards)
+    item.experiment = replace(item.experiment, trainer=replace(item.experiment.trainer, val_samples=3))
+    assert keys(item.val_dataloader()) == [f"val-0/{i}" for i in range(3)]
+
+
+def test_more_ranks_than_validation_samples(shards):
+    with pytest.raises(DataError, match="5 validation samples are fewer than the 6 devices"):
+        module(shards, world_size=6).val_dataloader()

@@ -99,12 +99,12 @@ def descend() -> Any:
     """Plain optimiser steps on one batch with one draw of noise; the losses of all steps."""
 
     def run(task: Any, batch: dict[str, Any], steps: int = 20) -> list[float]:
-        from h2d.tasks.base import seeded
+        from h2d.randomness import generators
 
         optimizer = task.configure_optimizers()["optimizer"]
         values = []
         for _ in range(steps):
-            loss = task.losses(batch, seeded(1))["loss"]
+            loss = task.losses(batch, generators(range(4))).loss
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

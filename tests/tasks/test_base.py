@@ -1,12 +1,12 @@
 import copy
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from h2d.networks.hand_unet import HandUNet
-from h2d.tasks.base import DivergedError, add_noise, drop_captions, lr_factor, seeded
+from h2d.randomness import generators
+from h2d.tasks.base import DivergedError, add_noise, drop_captions, lr_factor
 from h2d.tasks.hand import HandGenerator
 
 
@@ -39,31 +39,23 @@ def test_hyperparameters_are_plain(task: HandGenerator) -> None:
     assert plain(dict(task.hparams))
 
 
-def test_seeded_depends_on_every_number() -> None:
-    draws = {
-        tuple(torch.rand(2, generator=seeded(*numbers)).tolist()) for numbers in [(0, 1), (1, 0), (0, 0), (0, 1, 0)]
-    }
-    assert len(draws) == 4
-    assert torch.equal(torch.rand(5, generator=seeded(3, 4)), torch.rand(5, generator=seeded(3, 4)))
-
-
 def test_noise_follows_eq_2(parts: Any) -> None:
     latents = torch.ones(3, 4, 8, 8)
-    noisy, noise, timesteps = add_noise(latents, parts.scheduler, seeded(0))
+    noisy, noise, timesteps = add_noise(latents, parts.scheduler, generators(range(3)))
     alpha = parts.scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
     torch.testing.assert_close(noisy, alpha.sqrt() * latents + (1 - alpha).sqrt() * noise)
 
 
 def test_time_steps_cover_the_schedule(parts: Any) -> None:
-    _, _, timesteps = add_noise(torch.zeros(5000, 1, 1, 1), parts.scheduler, seeded(0))
+    _, _, timesteps = add_noise(torch.zeros(5000, 1, 1, 1), parts.scheduler, generators(range(5000)))
     assert timesteps.min() < 5
     assert timesteps.max() > 994
     assert timesteps.float().mean() == pytest.approx(499.5, abs=15)
 
 
 def test_captions_are_dropped_at_the_rate_asked_for() -> None:
-    assert drop_captions(["a"] * 5000, 0.1, seeded(0)).count("") / 5000 == pytest.approx(0.1, abs=0.02)
-    assert drop_captions(["a", "b"], 0.0, seeded(0)) == ["a", "b"]
+    assert drop_captions(["a"] * 5000, 0.1, generators(range(5000))).count("") / 5000 == pytest.approx(0.1, abs=0.02)
+    assert drop_captions(["a", "b"], 0.0, generators(range(2))) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -81,18 +73,72 @@ def test_learning_rate(schedule: str, step: int, expected: float) -> None:
     assert lr_factor(10, schedule, 100)(step) == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_loss_that_is_no_number_stops_and_names_step_and_samples(
-    task: HandGenerator, batch: dict[str, Any], monkeypatch: Any
+def test_a_sample_draws_the_same_whatever_it_shares_a_batch_with(task: HandGenerator, batch: dict[str, Any]) -> None:
+    whole = task.losses(batch, generators(range(4)))
+    halves = [
+        task.losses({name: value[part] for name, value in batch.items()}, generators(range(4)[part]))
+        for part in (slice(0, 1), slice(1, 4))
+    ]
+    for name in ("timesteps", "errors"):
+        torch.testing.assert_close(torch.cat([getattr(half, name) for half in halves]), getattr(whole, name))
+    torch.testing.assert_close((halves[0].loss + 3 * halves[1].loss) / 4, whole.loss)
+
+
+class Steps:
+    """What a task asks of its trainer while gradients are clipped."""
+
+    global_step, is_global_zero = 7, True
+
+
+@pytest.fixture
+def stepped(task: HandGenerator, monkeypatch: Any) -> Any:
+    """Optimiser steps with gradients of the given values, after which the weights and the averages stay or move."""
+    monkeypatch.setattr(task, "log", lambda *_: None)
+    task._trainer = Steps()  # type: ignore[assignment]
+    optimizer = task.configure_optimizers()["optimizer"]
+
+    def run(value: float) -> bool:
+        before = [parameter.clone() for parameter in task.parameters()]
+        for parameter in task.parameters():
+            parameter.grad = torch.full_like(parameter, 0.1)
+        next(task.parameters()).grad.view(-1)[0] = value
+        task.configure_gradient_clipping(optimizer, 1.0)
+        optimizer.step()
+        moments = [item for state in optimizer.state.values() for item in state.values()]
+        assert all(torch.isfinite(item).all() for item in [*task.parameters(), *moments])
+        return all(torch.equal(one, two) for one, two in zip(before, task.parameters(), strict=True))
+
+    return run
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_step_whose_gradient_is_not_finite_is_left_out(
+    task: HandGenerator, stepped: Any, value: float, capsys: Any
 ) -> None:
-    monkeypatch.setattr(task, "losses", lambda *_: {"loss": torch.tensor(float("nan"))})
-    monkeypatch.setattr(task, "_training_generator", lambda: seeded(0))
-    with pytest.raises(DivergedError, match=r"nan at step 0 .*s0, s1"):
-        task.training_step(batch, 0)
+    assert not stepped(0.1)
+    assert stepped(value)
+    assert "step 7 left out" in capsys.readouterr().err
+    assert not stepped(0.1)
+    assert task.skipped == 1
 
 
-def test_each_accumulated_batch_draws_its_own_noise(task: HandGenerator) -> None:
-    task._trainer = SimpleNamespace(global_step=7, global_rank=0)  # type: ignore[assignment]
-    first, second = (torch.rand(3, generator=task._training_generator()) for _ in range(2))
-    assert not torch.equal(first, second)
-    task._last_step = -1
-    assert torch.equal(first, torch.rand(3, generator=task._training_generator()))
+def test_too_many_such_steps_in_a_row_end_the_training(task: HandGenerator, stepped: Any) -> None:
+    most = task.experiment.trainer.max_skipped
+    for _ in range(most - 1):
+        stepped(float("nan"))
+    stepped(0.1)  # a good one between them starts the count again
+    for _ in range(most - 1):
+        stepped(float("nan"))
+    with pytest.raises(DivergedError, match="in a row"):
+        stepped(float("nan"))
+
+
+def test_the_gradient_is_clipped_to_its_norm(task: HandGenerator, monkeypatch: Any) -> None:
+    monkeypatch.setattr(task, "log", lambda *_: None)
+    for clip, expected in ((1.0, 1.0), (None, None)):
+        for parameter in task.parameters():
+            parameter.grad = torch.full_like(parameter, 0.1)
+        whole = torch.cat([parameter.grad.flatten() for parameter in task.parameters()]).norm()
+        task.configure_gradient_clipping(task.configure_optimizers()["optimizer"], clip)
+        norm = torch.cat([parameter.grad.flatten() for parameter in task.parameters()]).norm()
+        torch.testing.assert_close(norm, torch.tensor(expected) if expected else whole, rtol=1e-4, atol=0)

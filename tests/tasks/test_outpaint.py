@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from h2d.networks.controlnet import load_controlnet
-from h2d.tasks.base import seeded
+from h2d.randomness import generators
 from h2d.tasks.outpaint import Outpainter
 
 
@@ -22,7 +22,7 @@ def test_loss_falls_on_one_batch(task: Outpainter, batch: dict[str, Any], descen
 
 
 def test_only_the_controlnet_learns(task: Outpainter, batch: dict[str, Any]) -> None:
-    task.losses(batch, seeded(0))["loss"].backward()
+    task.losses(batch, generators(range(4))).loss.backward()
     assert all(name.startswith("controlnet.") for name, _ in task.named_parameters())
     assert any(parameter.grad is not None for parameter in task.controlnet.parameters())
     assert all(parameter.grad is None for parameter in task.unet.parameters())
@@ -37,7 +37,7 @@ def test_error_inside_the_hand_does_not_count(task: Outpainter, batch: dict[str,
 
     def loss(add: torch.Tensor) -> torch.Tensor:
         monkeypatch.setattr(task, "predict", lambda *args: predict(*args) + add)
-        return task.losses(batch, seeded(0))["loss"]
+        return task.losses(batch, generators(range(4))).loss
 
     inside = torch.zeros(1, 1, 8, 8)
     inside[..., :4] = 10
@@ -53,7 +53,7 @@ def test_network_sees_the_canvas_inside_the_hand(
     task.experiment = replace(task.experiment, sampling=replace(task.experiment.sampling, blend=blend))
     monkeypatch.setattr(task, "predict", lambda noisy, *rest: (seen.append(noisy), noisy)[1])
     for image in (batch["image"], -batch["image"]):
-        task.losses({**batch, "image": image}, seeded(0))
+        task.losses({**batch, "image": image}, generators(range(4)))
     assert torch.equal(seen[0][..., :4], seen[1][..., :4])  # inside: the canvas, whatever the image is
     assert not torch.equal(seen[0][..., 4:], seen[1][..., 4:])
 
@@ -63,4 +63,4 @@ def test_without_mask_hint_the_controlnet_sees_the_skeleton_alone(
 ) -> None:
     controlnet = load_controlnet(None, parts.unet, mask_hint=False, factor=4)
     task = Outpainter(experiment, controlnet, parts.unet, parts.frozen, parts.scheduler)
-    assert torch.isfinite(task.losses(batch, seeded(0))["loss"])
+    assert torch.isfinite(task.losses(batch, generators(range(4))).loss)

@@ -3,8 +3,8 @@ from typing import Any
 import torch
 
 from h2d.networks.tiny import tiny_vae
+from h2d.randomness import generators
 from h2d.tasks.autoencoder import Autoencoder, reconstruction_losses
-from h2d.tasks.base import seeded
 from h2d.tasks.text_to_image import TextToImage
 
 
@@ -39,5 +39,5 @@ def test_text_to_image_trains_unet_and_text_encoder(
 def test_min_snr_lowers_the_weight_of_clean_steps(set_loss: Any, parts: Any, batch: dict[str, Any]) -> None:
     text_encoder = parts.frozen.text_encoder
     task = TextToImage(set_loss(min_snr_gamma=0.01), parts.unet, text_encoder, parts.frozen, parts.scheduler)
-    losses = task.losses(batch, seeded(0))
-    assert losses["loss"] < losses["ldm"]
+    losses = task.losses(batch, generators(range(4)))
+    assert losses.loss < losses.parts["ldm"]

@@ -13,9 +13,10 @@ import pytest
 
 from h2d.cli import main
 from h2d.data.check import check
+from h2d.data.dataset import ShardDataset, ShardLoader
+from h2d.data.order import TrainingOrder, ValidationOrder
 from h2d.data.schema import decode_sample
 from h2d.data.shards import iter_samples
-from h2d.data.stream import ShardLoader, ShardSequence, ShardStream
 from h2d.errors import DataError
 
 Entry = tuple[str, bytes] | tarfile.TarInfo
@@ -74,9 +75,10 @@ def see(raw: Mapping[str, Any], draw: object) -> dict[str, object]:
 
 def read_for_training(folder: Path, count: int) -> None:
     """As a training reads: at random and without end, in order, and in a worker process."""
-    list(islice(ShardStream(folder, "train", see, seed=0, shuffle_buffer=2), count))
-    list(ShardSequence(folder, "train", see, batch_size=1))
-    list(ShardLoader(ShardSequence(folder, "train", see, batch_size=1), batch_size=1, num_workers=1))
+    dataset = ShardDataset(folder, "train", see)
+    list(islice(ShardLoader(dataset, batch_sampler=TrainingOrder(count, seed=0, batch_size=1)), count))
+    list(ShardLoader(dataset, batch_sampler=ValidationOrder(count, batch_size=1)))
+    list(ShardLoader(dataset, batch_sampler=ValidationOrder(count, batch_size=1), num_workers=1))
 
 
 def test_every_crafted_shard_is_named_by_check_and_stops_a_training(

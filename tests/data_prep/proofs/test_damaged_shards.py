@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from h2d.data.check import check
+from h2d.data.dataset import ShardDataset
+from h2d.data.order import Place
 from h2d.data.schema import decode_sample
 from h2d.data.shards import read_manifest
-from h2d.data.stream import ShardSequence, ShardStream
 from h2d.errors import DataError
 
 BLOCK = 512
@@ -39,6 +40,10 @@ def seen(raw: Mapping[str, Any], draw: object) -> dict[str, object]:
     return {"key": sample.key, "sum": int(sample.image.sum()), "pose": float(sample.pose.sum())}
 
 
+def read_all(dataset: ShardDataset) -> list[dict[str, Any]]:
+    return [dataset[Place(number)] for number in range(len(dataset))]
+
+
 def test_every_flipped_bit_is_found(shard: Path, long: bool, figures: Callable[[str], None]) -> None:
     data, rng = shard.read_bytes(), random.Random(0)
     assert check(shard.parent) == []
@@ -60,12 +65,12 @@ def test_a_flipped_header_never_costs_a_training_samples(
 ) -> None:
     """What webdataset reads to the flaw without a word: the training stops, or sees every sample as it was."""
     data, rng = shard.read_bytes(), random.Random(1)
-    whole = list(ShardSequence(shard.parent, "train", seen, batch_size=1))
+    whole = read_all(ShardDataset(shard.parent, "train", seen))
     refused, count = 0, 500 if long else 60
     for _ in range(count):
         shard.write_bytes(flipped(data, rng.choice(headers(data)) + rng.randrange(BLOCK), rng.randrange(8)))
         try:
-            assert list(ShardSequence(shard.parent, "train", seen, batch_size=1)) == whole
+            assert read_all(ShardDataset(shard.parent, "train", seen)) == whole
         except DataError as error:
             assert shard.name in error.message  # noqa: PT017
             refused += 1
@@ -82,14 +87,14 @@ def test_every_truncation_is_refused(shard: Path, figures: Callable[[str], None]
         with pytest.raises(DataError, match=f"has {size:,} bytes"):
             read_manifest(shard.parent)
         with pytest.raises(DataError, match=shard.name):
-            ShardStream(shard.parent, "train", seen, seed=0, shuffle_buffer=1)
+            ShardDataset(shard.parent, "train", seen)
     figures(f"{len(cuts)} truncations: all found by check, all refused before a training")
 
 
 def test_a_shard_cut_while_it_is_read_stops_the_training(shard: Path) -> None:
     data = shard.read_bytes()
-    stream = ShardSequence(shard.parent, "train", seen, batch_size=1)
+    dataset = ShardDataset(shard.parent, "train", seen)
     for size in range(0, headers(data)[-1] + BLOCK, BLOCK):
         shard.write_bytes(data[:size])
         with pytest.raises(DataError, match=shard.name):
-            list(stream)
+            read_all(dataset)

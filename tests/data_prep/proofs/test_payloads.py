@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from h2d.cli import main
+from h2d.data.dataset import ShardDataset, ShardLoader
+from h2d.data.order import TrainingOrder, ValidationOrder
 from h2d.data.schema import decode_sample
 from h2d.data.shards import MANIFEST, write_tar
-from h2d.data.stream import ShardLoader, ShardSequence, ShardStream
 from h2d.errors import DataError
 
 
@@ -57,19 +58,14 @@ def read_every_way(folder: Path, output: Any, *, worker: bool) -> None:
     for verb in (["check"], ["stats"], ["preview", "--out", "sheet.png"]):
         assert main(["data", verb[0], str(folder), *verb[1:]]) in (0, 2)
         assert "Traceback" not in output.readouterr().err
-    for stream, workers in ((endless, 0), (once, 1))[: 1 + worker]:
+    for order, workers in ((TrainingOrder(1, seed=0, batch_size=1), 0), (ValidationOrder(1, batch_size=1), 1))[
+        : 1 + worker
+    ]:
         try:
-            list(islice(ShardLoader(stream(folder), batch_size=1, num_workers=workers), 2))
+            dataset = ShardDataset(folder, "train", see)
+            list(islice(ShardLoader(dataset, batch_sampler=order, num_workers=workers), 2))
         except DataError as error:
             assert len(error.message.splitlines()) == 1  # noqa: PT017
-
-
-def endless(folder: Path) -> ShardStream:
-    return ShardStream(folder, "train", see, seed=0, shuffle_buffer=2)
-
-
-def once(folder: Path) -> ShardSequence:
-    return ShardSequence(folder, "train", see, batch_size=1)
 
 
 def test_members_of_a_shard(

@@ -203,7 +203,7 @@ def train_one_step(tmp_path: Path) -> Callable[[Path, str], None]:
 
     def train(shards: Path, task: str) -> None:
         words = [f"data.shards={shards}", f"run.dir={tmp_path / 'runs'}", "preset=smoke", "image_size=64"]
-        few = ["trainer.max_steps=1", "trainer.val_batches=1", "trainer.accelerator=cpu", "data.batch_size=2"]
+        few = ["trainer.max_steps=1", "trainer.val_samples=2", "trainer.accelerator=cpu", "data.batch_size=2"]
         without_pictures = ["trainer.global_batch=2", "evaluation.samples=1", "evaluation.detector=none"]
         assert h2d_main(["train", task, *words, *few, *without_pictures]) == 0
         assert (tmp_path / "runs" / task / "checkpoints" / "step-0000001.ckpt").is_file()
