@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
+from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
@@ -24,6 +25,13 @@ class Averaging(WeightAveraging):
         """Build the average where the training will be."""
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
+
+    def _swap_models(self, pl_module: L.LightningModule) -> None:
+        """Exchange the two sets of weights without any memory: one that runs out half-way would leave a mixture."""
+        assert self._average_model is not None
+        averages: nn.Module = self._average_model.module
+        for averaged, current in zip(averages.parameters(), pl_module.parameters(), strict=True):
+            averaged.data, current.data = current.data, averaged.data
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the raw weights in the module."""

@@ -126,14 +126,17 @@ def _train(options: argparse.Namespace) -> None:
     experiment, origins = compose(options.experiment, options.overrides)
     if options.dry_run:
         print(to_yaml(experiment, origins))
-    from h2d import train
     from h2d.quiet import quiet_libraries
 
     quiet_libraries()
     if options.dry_run:
-        print(train.describe(experiment, options.resume))
+        from h2d.plan import describe
+
+        print(describe(experiment, options.resume))
     else:
-        train.train(experiment, options.resume)
+        from h2d.train import train
+
+        train(experiment, options.resume)
 
 
 def _add_sample(commands: argparse._SubParsersAction) -> None:

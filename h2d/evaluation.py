@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from h2d.data.schema import Sample
@@ -22,7 +21,7 @@ from h2d.data.shards import iter_samples, read_manifests
 from h2d.detection import DETECT_SIZE, Detector, PoseDetector
 from h2d.errors import ConfigError, DataError
 from h2d.experiment import Experiment, SamplingConfig
-from h2d.grids import labelled_grid
+from h2d.measurements import Evaluation, Measurement
 from h2d.metrics.suite import Suite
 from h2d.pictures import HandCrops, Indexed, Picture, batches, sample_hands, sample_people
 from h2d.pipelines.hand import HandPipeline
@@ -45,24 +44,17 @@ POSE_METRICS = (
 _NEEDS_WEIGHTS = dict.fromkeys(("fid", "kid", "fid_fg", "kid_fg", "clipsim"), "its network's weights are not here")
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Numbers by name (None with a reason in ``skipped``), how they were measured, and the first pictures."""
-
-    metrics: dict[str, float | int | None]
-    skipped: dict[str, str]
-    protocol: dict[str, Any]
-    pictures: list[Picture]
-
-    def grid(self, cell: int = 256) -> np.ndarray | None:
-        """The pictures as a table, uint8 ``(H, W, 3)``; None without any."""
-        if not self.pictures:
-            return None
-        rows = [list(picture.panels.values()) for picture in self.pictures]
-        return labelled_grid(rows, list(self.pictures[0].panels), cell)
+def evaluate(pipeline: TwoStagePipeline, samples: Iterable[Sample], **options: Any) -> Evaluation:
+    """:func:`measure`, and the numbers over all ranks; arguments and errors are the same."""
+    return measure(pipeline, samples, **options).compute()
 
 
-def evaluate(
+def evaluate_hands(pipeline: HandPipeline, samples: Iterable[Sample], **options: Any) -> Evaluation:
+    """:func:`measure_hands`, and the numbers over all ranks; arguments are the same."""
+    return measure_hands(pipeline, samples, **options).compute()
+
+
+def measure(
     pipeline: TwoStagePipeline,
     samples: Iterable[Sample],
     *,
@@ -75,8 +67,10 @@ def evaluate(
     world_size: int = 1,
     keep: int = 8,
     on_picture: Callable[[Picture], None] | None = None,
-) -> Evaluation:
+) -> Measurement:
     """Generate a person for the caption and pose of every sample, and measure how well the images follow.
+
+    Exchanges nothing with other ranks.
 
     Args:
         pipeline: both stages.
@@ -99,13 +93,13 @@ def evaluate(
     crops = HandCrops.of(pipeline)
     suite = Suite(_device(pipeline, world_size))
 
-    def measure(pictures: list[Picture]) -> None:
+    def measure_pictures(pictures: list[Picture]) -> None:
         if detector is not None:
             _measure_poses(suite, pictures, detector, ground_truth, crops.size)
 
     parts = batches(samples, batch_size, rank, world_size)
     make = partial(sample_people, pipeline, seed=seed, settings=sampling)
-    kept = _run(parts, make, suite, measure, keep, on_picture)
+    made = _run(parts, make, suite, measure_pictures, keep, on_picture)
     protocol = {
         "seed": seed,
         "image_size": crops.size,
@@ -116,10 +110,10 @@ def evaluate(
         "metrics": POSE_METRICS,
     }
     absent = "no pose detector was given" if detector is None else "no sample has what it is measured on"
-    return _evaluation(suite, protocol, _NEEDS_WEIGHTS, absent, kept)
+    return Measurement(suite, protocol, *made, _NEEDS_WEIGHTS, absent)
 
 
-def evaluate_hands(
+def measure_hands(
     pipeline: HandPipeline,
     samples: Iterable[Sample],
     *,
@@ -130,16 +124,24 @@ def evaluate_hands(
     rank: int = 0,
     world_size: int = 1,
     keep: int = 8,
-) -> Evaluation:
+) -> Measurement:
     """Stage I alone: generate a hand for the first crop of every sample and measure the predicted mask.
 
-    Arguments are those of :func:`evaluate`; ``crops`` says how the crops are made.
+    Arguments are those of :func:`measure`; ``crops`` says how the crops are made.
     """
     suite = Suite(_device(pipeline, world_size))
     make = partial(sample_hands, pipeline, crops=crops, seed=seed, settings=sampling)
-    kept = _run(batches(samples, batch_size, rank, world_size), make, suite, lambda pictures: None, keep, None)
+    made = _run(batches(samples, batch_size, rank, world_size), make, suite, lambda pictures: None, keep, None)
     protocol = {"seed": seed, "crops": asdict(crops), "sampling": asdict(sampling)}
-    return _evaluation(suite, protocol, {}, "stage I alone makes no picture of a person", kept)
+    return Measurement(suite, protocol, *made, otherwise="stage I alone makes no picture of a person")
+
+
+class _Made(NamedTuple):
+    """The pictures to keep, and how many masks stage I made of which how many were empty."""
+
+    pictures: list[Picture]
+    masks: int
+    empty_masks: int
 
 
 def _run(
@@ -149,9 +151,10 @@ def _run(
     measure: Callable[[list[Picture]], None],
     keep: int,
     on_picture: Callable[[Picture], None] | None,
-) -> list[Picture]:
-    """Make and measure every picture; the first ``keep`` are returned."""
+) -> _Made:
+    """Make and measure every picture; the first ``keep`` are kept."""
     kept: list[Picture] = []
+    masks = empty = 0
     with preserved_rng(), torch.no_grad():
         measure([])  # a rank without samples takes part in the reduction
         suite.add_images(0)
@@ -162,10 +165,12 @@ def _run(
             suite.add_images(len(pictures))
             for picture in pictures:
                 suite.add_masks(picture.masks, picture.true_masks)
+                masks += len(picture.masks)
+                empty += int((picture.masks <= 0.5).flatten(1).all(dim=1).sum())
                 if on_picture is not None:
                     on_picture(picture)
             kept += pictures[: keep - len(kept)]
-    return kept
+    return _Made(kept, masks, empty)
 
 
 def _measure_poses(suite: Suite, pictures: list[Picture], detector: Detector, ground_truth: str, size: int) -> None:
@@ -175,14 +180,6 @@ def _measure_poses(suite: Suite, pictures: list[Picture], detector: Detector, gr
         truth = [result.pose for result in detector([picture.sample.image for picture in pictures])]
     poses, scores = [result.pose for result in found], [result.score for result in found]
     suite.add_poses(poses, scores, truth, [picture.index for picture in pictures], size)
-
-
-def _evaluation(
-    suite: Suite, protocol: dict[str, Any], reasons: dict[str, str], otherwise: str, pictures: list[Picture]
-) -> Evaluation:
-    metrics = suite.compute()
-    skipped = {name: reasons.get(name, otherwise) for name, value in metrics.items() if value is None}
-    return Evaluation(metrics, skipped, protocol, pictures)
 
 
 def _device(pipeline: Any, world_size: int) -> torch.device | str:

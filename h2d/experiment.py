@@ -79,7 +79,7 @@ class ModelConfig:
     mask_attach: Literal["last", "up1"] = "last"
     """features that the mask head reads: the last ones, or those of the second up block at a half of the resolution"""
     mask_layers: int = 4
-    """transposed convolutions of the mask head (Section III-B: 4)"""
+    """doubling layers of the mask head (Section III-B: 4); with 3, a fourth one keeps the size"""
     mask_hint: bool = True
     """the ControlNet sees the hand mask as a fourth hint channel (Section III-C)"""
 

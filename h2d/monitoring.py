@@ -11,8 +11,9 @@ from h2d.data.samples import outpaint_example
 from h2d.data.schema import Sample
 from h2d.data.square import square_sample
 from h2d.detection import Detector
-from h2d.evaluation import Evaluation, evaluate, evaluate_hands
+from h2d.evaluation import measure, measure_hands
 from h2d.experiment import SamplingConfig
+from h2d.measurements import Measurement
 from h2d.pictures import HandCrops, Picture, to_uint8
 from h2d.pipelines.outpaint import OutpaintOutput
 from h2d.randomness import picture_generator, preserved_rng
@@ -21,7 +22,7 @@ from h2d.tasks.hand import HandGenerator
 from h2d.tasks.outpaint import Outpainter
 
 
-def evaluate_task(
+def measure_task(
     task: DiffusionTask,
     partner: DiffusionTask | None,
     samples: Sequence[Sample],
@@ -30,8 +31,8 @@ def evaluate_task(
     detector: Detector | None,
     rank: int = 0,
     world_size: int = 1,
-) -> Evaluation:
-    """Sample and measure a task in training.
+) -> Measurement:
+    """Sample and measure a task in training; exchanges nothing with other ranks.
 
     Args:
         task: of stage I or II.
@@ -49,13 +50,13 @@ def evaluate_task(
     outpaint = task if isinstance(task, Outpainter) else partner
     if isinstance(hand, HandGenerator) and isinstance(outpaint, Outpainter):
         pipeline = two_stage_pipeline(hand, outpaint)
-        return evaluate(pipeline, samples, detector=detector, **options, **share)  # type: ignore[arg-type]
+        return measure(pipeline, samples, detector=detector, **options, **share)  # type: ignore[arg-type]
     if isinstance(hand, HandGenerator):
         crops = hand_crops(hand)
-        return evaluate_hands(hand_pipeline(hand), samples, crops=crops, **options, **share)  # type: ignore[arg-type]
+        return measure_hands(hand_pipeline(hand), samples, crops=crops, **options, **share)  # type: ignore[arg-type]
     assert isinstance(outpaint, Outpainter)
     shown = samples[: settings.grid_samples] if rank == 0 else []
-    return Evaluation({}, {}, {}, sample_outpainting(outpaint, shown, seed=seed, sampling=sampling))
+    return Measurement(None, {}, sample_outpainting(outpaint, shown, seed=seed, sampling=sampling))
 
 
 def hand_crops(task: HandGenerator) -> HandCrops:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
 
 import lightning as L
 from tqdm import tqdm
+
+_NO_LOSSES = ("train/lr", "train/grad_norm", "train/skipped")
+"""Other numbers of a training step."""
 
 
 class StepProgress(L.Callback):
@@ -71,8 +75,8 @@ def _loss(trainer: L.Trainer) -> float:
 class LossTrend(L.Callback):
     """Prints at the end how far each loss moved.
 
-    Single training steps are too noisy to tell, so means over many are compared. The validation losses are compared
-    directly: every measurement has the same samples, noise and time steps.
+    Single training steps are too noisy to tell, so means over many are compared; steps whose loss is no number are
+    left out. The validation losses are compared directly: every measurement has the same samples, noise and time steps.
 
     Args:
         every_n_steps: distance of the steps that are looked at.
@@ -80,15 +84,22 @@ class LossTrend(L.Callback):
 
     def __init__(self, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
+        self._step = 0
         self._seen: dict[int, dict[str, float]] = {}
         self._validated: dict[int, dict[str, float]] = {}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember where a resumed run starts."""
+        self._step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the losses of every n-th step."""
-        if trainer.global_step % self.every_n_steps == 0:
-            self._seen[trainer.global_step] = _losses(trainer, "train/")
+        step = trainer.global_step
+        if step != self._step and step % self.every_n_steps == 0:  # reading them waits for the device
+            self._seen[step] = _losses(trainer, "train/")
+        self._step = step
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the losses of the validation."""
@@ -104,6 +115,8 @@ class LossTrend(L.Callback):
                 for name in rows[0]
             ]
             print(f"losses, first and last {count * self.every_n_steps} steps: {', '.join(means)}", flush=True)
+        if trainer.is_global_zero and (skipped := int(trainer.callback_metrics.get("train/skipped", 0))):
+            print(f"steps left out, because their gradient was not finite: {skipped:,}", flush=True)
         if len(self._validated) > 1 and trainer.is_global_zero:
             (first, before), *_, (last, after) = self._validated.items()
             moves = [f"{name.removeprefix('val/')} {before[name]:.4f} -> {after[name]:.4f}" for name in before]
@@ -111,9 +124,10 @@ class LossTrend(L.Callback):
 
 
 def _losses(trainer: L.Trainer, prefix: str) -> dict[str, float]:
-    names = [name for name in trainer.callback_metrics if name.startswith(prefix) and name != "train/lr"]
+    names = [name for name in trainer.callback_metrics if name.startswith(prefix) and name not in _NO_LOSSES]
     return {name: float(trainer.callback_metrics[name]) for name in names}
 
 
 def _mean(rows: list[dict[str, float]], name: str) -> float:
-    return sum(row[name] for row in rows) / len(rows)
+    numbers = [row[name] for row in rows if math.isfinite(row[name])]
+    return sum(numbers) / len(numbers) if numbers else math.nan

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -17,9 +18,11 @@ from h2d import __version__
 from h2d.config import Experiment, to_yaml
 from h2d.errors import CheckpointError, ConfigError
 from h2d.files import write_atomic
+from h2d.seals import check_seal
 
 RECORDED = ("torch", "lightning", "diffusers", "transformers", "torchmetrics", "mediapipe", "numpy")
 """Packages whose versions can change a result."""
+_PROBE = ".probe"
 _STEP = re.compile(r"step-(\d+)\.ckpt")
 
 
@@ -40,13 +43,17 @@ def step_of(checkpoint: Path) -> int:
     return int(match[1]) if match else -1
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the highest step in a run's folder.
+def checkpoints_of(folder: Path) -> list[Path]:
+    """The checkpoints in a run's folder, newest first, sound or not.
 
-    The name decides and neither the time stamp nor ``last.ckpt``, which is gone for a moment while it is renewed.
+    The name decides and neither the time stamp nor ``last.ckpt``, a link that may be missing.
     """
-    found = [path for path in checkpoint_folder(folder).glob("step-*.ckpt") if step_of(path) >= 0]
-    return max(found, key=step_of, default=None)
+    return _steps_in(checkpoint_folder(folder))
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the highest step in a run's folder, sound or not."""
+    return next(iter(checkpoints_of(folder)), None)
 
 
 def choose_checkpoint(folder: Path, resume: str) -> Path | None:
@@ -54,25 +61,82 @@ def choose_checkpoint(folder: Path, resume: str) -> Path | None:
 
     Args:
         folder: of the run.
-        resume: ``auto`` takes the newest checkpoint or starts afresh, ``never`` starts afresh, else a checkpoint file.
+        resume: ``auto`` takes the newest sound checkpoint and names those that it passes over, or starts afresh where
+            there are none; ``never`` starts afresh, else a checkpoint file.
 
     Raises:
         ConfigError: ``never``, or another file, in a folder that holds checkpoints, which the
             run would mix with its own.
-        CheckpointError: the file does not exist.
+        CheckpointError: the file does not exist or is damaged, or all checkpoints of the run are.
     """
-    newest = newest_checkpoint(folder)
     if resume == "auto":
-        return newest
-    chosen = None if resume == "never" else Path(resume)
-    if chosen and not chosen.is_file():
-        raise CheckpointError(f"no checkpoint {resume}", "--resume takes auto, never or the path of a .ckpt file")
+        return _newest_sound(folder)
+    chosen = _sound_file(resume) if resume != "never" else None
+    newest = _newest_sound(folder) if chosen else newest_checkpoint(folder)
     if newest and (chosen is None or chosen.resolve() != newest.resolve()):
         raise ConfigError(
             f"{folder} already holds a run (checkpoint of step {step_of(newest):,})",
             "continue it with --resume auto, or choose another run.name=NAME",
         )
     return chosen
+
+
+def _newest_sound(folder: Path) -> Path | None:
+    paths = checkpoints_of(folder)
+    sound, complaints = _first_sound(paths)
+    for complaint in complaints if sound else ():
+        print(f"warning: {complaint}; going back to {sound}", file=sys.stderr, flush=True)
+    if paths and sound is None:
+        raise CheckpointError(
+            f"none of the {len(paths)} checkpoints of {folder} can be used: {complaints[0]}",
+            "start anew with another run.name=NAME, or in this folder when you have removed them",
+        )
+    return sound
+
+
+def _sound_file(path: str) -> Path:
+    """The file that the user names; where it is damaged, the hint is the newest sound one beside it."""
+    try:
+        check_seal(Path(path))
+    except CheckpointError as error:
+        sound, _ = _first_sound(_steps_in(Path(path).resolve().parent))
+        instead = f"{sound} is sound" if sound else "--resume takes auto, never or the path of a .ckpt file"
+        raise CheckpointError(error.message, instead) from error
+    return Path(path)
+
+
+def _first_sound(paths: Sequence[Path]) -> tuple[Path | None, list[str]]:
+    """The first one that fits its checksum, and what is wrong with those before it."""
+    complaints = []
+    for path in paths:
+        try:
+            check_seal(path)
+        except CheckpointError as error:
+            complaints.append(error.message)
+        else:
+            return path, complaints
+    return None, complaints
+
+
+def _steps_in(place: Path) -> list[Path]:
+    return sorted((path for path in place.glob("step-*.ckpt") if step_of(path) >= 0), key=step_of, reverse=True)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Find out, before work is lost for it, whether checkpoints can be written; clear what killed writers left.
+
+    To be called by the one process that writes them, holding the run's lock. It clears after every machine, since a job
+    that was killed may go on somewhere else, and a checkpoint can be 14 GB.
+
+    Raises:
+        SetupError: the disk is full, read-only or closed to this user.
+    """
+    place = checkpoint_folder(folder)
+    for leftover in place.glob(".*.tmp"):
+        with suppress(OSError):  # what follows tells why
+            leftover.unlink()
+    write_atomic(place / _PROBE, bytes(1 << 16))
+    (place / _PROBE).unlink()
 
 
 def write_records(folder: Path, experiment: Experiment, resumed_from: Path | None) -> None:

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from h2d import __version__
+from h2d.board import Board
 from h2d.callbacks import build_callbacks
-from h2d.checkpoints import AtomicCheckpointIO, check_resumable
+from h2d.checkpoints import AtomicCheckpointIO
 from h2d.config import Experiment
 from h2d.data.datamodule import ShardDataModule
-from h2d.data.shards import Manifest, read_manifests
-from h2d.errors import CheckpointError, DataError, SetupError
+from h2d.data.shards import read_manifests
+from h2d.errors import SetupError
 from h2d.files import holding
-from h2d.runs import choose_checkpoint, commit, run_folder, step_of, write_records
+from h2d.plan import check_partner, with_total_steps
+from h2d.resume import check_resumable, data_fingerprint
+from h2d.runs import choose_checkpoint, commit, prepare_folder, run_folder, write_records
 from h2d.tasks import build_task
 from h2d.tasks.base import DiffusionTask
 from h2d.tasks.hand import HandGenerator
 from h2d.tasks.outpaint import Outpainter
+from h2d.tasks.text_to_image import TextToImage
 
 
 @dataclass(frozen=True)
@@ -51,30 +54,24 @@ def train(experiment: Experiment, resume: str = "never") -> Path:
     """
     folder = run_folder(experiment)
     checkpoint = choose_checkpoint(folder, resume)
-    _check_partner(experiment)
-    experiment = with_total_steps(experiment, read_manifests(experiment.data.shards))
-    if checkpoint and (step := check_resumable(checkpoint, experiment)) >= experiment.trainer.max_steps:
+    check_partner(experiment)
+    manifest = read_manifests(experiment.data.shards)
+    experiment = with_total_steps(experiment, manifest)
+    step = check_resumable(checkpoint, experiment, manifest) if checkpoint else 0
+    if step >= experiment.trainer.max_steps:
         _say(f"{folder} is complete: its checkpoint is of step {step:,} of {experiment.trainer.max_steps:,}")
         return folder
     torch.set_float32_matmul_precision("high")
-    run = build(experiment)
+    run = build(experiment, first_step=step)
     with holding(folder, "another training") if run.trainer.is_global_zero else nullcontext():
         if run.trainer.is_global_zero:
-            _say(f"resuming {checkpoint} at step {step_of(checkpoint):,}" if checkpoint else f"training into {folder}")
+            prepare_folder(folder)
+            _say(f"resuming {checkpoint} at step {step:,}" if checkpoint else f"training into {folder}")
             write_records(folder, experiment, checkpoint)
         _fit(run, checkpoint)
     if run.trainer.is_global_zero:
         _say(f"trained {run.trainer.global_step:,} steps: {folder}")
     return folder
-
-
-def _check_partner(experiment: Experiment) -> None:
-    """Notice a missing checkpoint before the networks are loaded, and in a dry run."""
-    partner = experiment.evaluation.partner
-    if partner is not None and not Path(partner).is_file():
-        raise CheckpointError(
-            f"evaluation.partner={partner} does not exist", "train the other stage first, or leave it out"
-        )
 
 
 def _fit(run: Run, checkpoint: Path | None) -> None:
@@ -86,18 +83,36 @@ def _fit(run: Run, checkpoint: Path | None) -> None:
         raise
 
 
-def build(experiment: Experiment) -> Run:
-    """Task, data and trainer of an experiment whose ``trainer.max_steps`` is settled."""
+def build(experiment: Experiment, first_step: int = 0) -> Run:
+    """Task, data and trainer of an experiment whose ``trainer.max_steps`` is settled.
+
+    Args:
+        experiment: checked.
+        first_step: optimiser steps that are done already.
+    """
     L.seed_everything(experiment.seed, workers=True, verbose=False)
     task = build_task(experiment)
     task.train()  # pre-trained networks come in evaluation mode, and Lightning leaves that as it is
     apply_switches(task)
     manifest = read_manifests(experiment.data.shards)
-    task.made_by = {"h2d": __version__, "commit": commit(), "data": dict(manifest.sources)}
+    shards = data_fingerprint(manifest)
+    task.made_by = {"h2d": __version__, "commit": commit(), "data": dict(manifest.sources), "shards": shards}
     data = ShardDataModule(experiment, task.factor)
     if isinstance(task, HandGenerator | Outpainter):
         data.check_vae(task.parts)
-    return Run(task, data, build_trainer(experiment), run_folder(experiment))
+    _halve(task)
+    return Run(task, data, build_trainer(experiment, first_step), run_folder(experiment))
+
+
+def _halve(task: DiffusionTask) -> None:
+    """Frozen networks in the precision that they compute in anyway; trained ones stay in float32."""
+    half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(task.experiment.trainer.precision)
+    if half is None:
+        return
+    if isinstance(task, HandGenerator | Outpainter | TextToImage):
+        task.parts.to(dtype=half)  # which remembers the digest of the float32 VAE
+    for network in task.held.networks:
+        nn.Module.to(network, dtype=half)
 
 
 def apply_switches(task: DiffusionTask) -> None:
@@ -105,14 +120,14 @@ def apply_switches(task: DiffusionTask) -> None:
     settings = task.experiment.trainer
     for network in task.networks:
         if settings.channels_last:
-            nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            nn.Module.to(network, memory_format=torch.channels_last)
         if settings.gradient_checkpointing:
             network.enable_gradient_checkpointing()  # type: ignore[operator]
         if settings.compile:
             network.compile()
 
 
-def build_trainer(experiment: Experiment) -> L.Trainer:
+def build_trainer(experiment: Experiment, first_step: int = 0) -> L.Trainer:
     """Lightning's trainer; it counts in optimiser steps, since the training stream has no end.
 
     Raises:
@@ -120,14 +135,14 @@ def build_trainer(experiment: Experiment) -> L.Trainer:
     """
     settings = experiment.trainer
     try:
-        return _trainer(experiment)
+        return _trainer(experiment, first_step)
     except MisconfigurationException as error:
         wanted = f"trainer.accelerator={settings.accelerator} trainer.devices={settings.devices}"
         reason = str(error).strip().splitlines()[0]
         raise SetupError(f"{wanted}: {reason}", "`h2d doctor` lists the devices of this machine") from error
 
 
-def _trainer(experiment: Experiment) -> L.Trainer:
+def _trainer(experiment: Experiment, first_step: int) -> L.Trainer:
     settings, folder = experiment.trainer, run_folder(experiment)
     return L.Trainer(
         default_root_dir=folder,
@@ -144,7 +159,7 @@ def _trainer(experiment: Experiment) -> L.Trainer:
         check_val_every_n_epoch=None,
         num_sanity_val_steps=-1,  # where the losses start from, on the same samples as later
         log_every_n_steps=settings.log_every_n_steps,
-        logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
+        logger=Board(folder, first_step),
         callbacks=build_callbacks(experiment),
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
@@ -159,46 +174,6 @@ def _strategy(experiment: Experiment) -> Strategy | str:
         return "auto"
     wait = timedelta(seconds=experiment.trainer.timeout_s)
     return DDPStrategy(timeout=wait, broadcast_buffers=False, gradient_as_bucket_view=True)
-
-
-def with_total_steps(experiment: Experiment, manifest: Manifest) -> Experiment:
-    """The experiment with ``trainer.max_steps`` settled: the earlier of ``max_steps`` and ``max_epochs``.
-
-    Raises:
-        DataError: there is nothing to train on.
-    """
-    if not manifest.counts.get("train"):
-        has = ", ".join(f"{count:,} {split}" for split, count in manifest.counts.items())
-        raise DataError(f"{experiment.data.shards} has no samples in the split train", f"it has {has}")
-    steps, epochs = experiment.trainer.max_steps, experiment.trainer.max_epochs
-    if epochs != -1:
-        by_epochs = max(1, epochs * manifest.counts["train"] // experiment.trainer.global_batch)
-        steps = by_epochs if steps == -1 else min(steps, by_epochs)
-    return replace(experiment, trainer=replace(experiment.trainer, max_steps=steps, max_epochs=-1))
-
-
-def describe(experiment: Experiment, resume: str = "never") -> str:
-    """What training would do, without doing it: data, steps, batch, folder and the size of the networks."""
-    manifest = read_manifests(experiment.data.shards)
-    checkpoint = choose_checkpoint(run_folder(experiment), resume)
-    _check_partner(experiment)
-    settled = with_total_steps(experiment, manifest)
-    task, settings = build_task(settled), settled.trainer
-    trained = sum(parameter.numel() for parameter in task.parameters() if parameter.requires_grad)
-    frozen = sum(parameter.numel() for network in task.held.networks for parameter in network.parameters())
-    counts = ", ".join(f"{count:,} {split}" for split, count in manifest.counts.items())
-    epochs = settings.max_steps * settings.global_batch / manifest.counts["train"]
-    start = f"resumes {checkpoint}" if checkpoint else "starts afresh"
-    return "\n".join(
-        [
-            f"run       {run_folder(settled)}, {start}",
-            f"data      {settled.data.shards}: {counts}",
-            f"steps     {settings.max_steps:,} = {epochs:,.1f} passes over the data",
-            f"batch     {settings.global_batch} = {settings.devices} devices x {settings.num_nodes} nodes x "
-            f"{settled.micro_batch} samples x {settled.accumulation} accumulated",
-            f"networks  {trained:,} parameters trained, {frozen:,} frozen",
-        ]
-    )
 
 
 def _say(text: str) -> None:

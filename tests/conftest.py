@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,3 +33,22 @@ def photographs() -> Path:
     if not folder.is_dir():
         pytest.skip("no real photographs on this machine (set H2D_PHOTOGRAPHS to a folder of them)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether the long forms are asked for."""
+    return bool(request.config.getoption("--proof"))
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Takes the line that the long form prints in the end."""
+    return partial(record_property, "figures")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for report in terminalreporter.stats.get("passed", []) if config.getoption("--proof") else []:
+        for name, text in report.user_properties:
+            if name == "figures":
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {text}")

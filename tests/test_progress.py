@@ -57,3 +57,30 @@ def test_the_end_tells_how_far_the_losses_moved(capsys: Any) -> None:
         "losses, first and last 4 steps: loss 3.0000 -> 19.0000\n"
         "validation losses, steps 5 and 20: loss 0.2000 -> 0.0500\n"
     )
+
+
+def _run(trend: LossTrend, losses: list[float], batches_per_step: int = 1, skipped: int = 0) -> None:
+    trainer = _trainer(max_steps=len(losses))
+    trend.on_train_start(trainer, None)  # type: ignore[arg-type]
+    for batch in range(len(losses) * batches_per_step):
+        trainer.global_step = step = (batch + 1) // batches_per_step
+        trainer.callback_metrics = {"train/loss": torch.tensor(losses[max(step - 1, 0)])}
+        trend.on_train_batch_end(trainer, None, None, None, batch)  # type: ignore[arg-type]
+    trainer.callback_metrics |= {"train/skipped": torch.tensor(float(skipped)), "train/grad_norm": torch.tensor(1.0)}
+    trend.on_train_end(trainer, None)  # type: ignore[arg-type]
+
+
+def test_steps_that_were_left_out_do_not_spoil_the_means(capsys: Any) -> None:
+    losses = [1.0, float("nan"), 2.0, 3.0, 5.0, 5.0, 5.0, float("inf"), 7.0, 8.0]
+    _run(LossTrend(every_n_steps=1), losses, skipped=2)
+    assert capsys.readouterr().out == (
+        "losses, first and last 2 steps: loss 1.0000 -> 7.5000\n"
+        "steps left out, because their gradient was not finite: 2\n"
+    )
+
+
+def test_losses_are_read_once_every_n_steps_and_not_with_every_batch(monkeypatch: Any) -> None:
+    reads = []
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda tensor: reads.append(tensor.item()) or 0.5)
+    _run(LossTrend(every_n_steps=5), [0.5] * 20, batches_per_step=4)
+    assert len(reads) == 4

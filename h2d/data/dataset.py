@@ -78,7 +78,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
         return int(self.firsts[-1])
 
     def __getitem__(self, place: Place) -> dict[str, Any]:
-        raw = self.read(place.index)
+        raw = self.read(place.number)
         draw = None if place.epoch is None else Draw.of(self.seed, place.epoch, raw["__key__"])
         return self.transform(raw, draw) | {"noise_seed": noise_seed(self.seed, place.epoch, raw["__key__"])}
 

@@ -18,7 +18,7 @@ from torch.utils.data import Sampler
 class Place(NamedTuple):
     """A sample of a split by its number, and the epoch it is drawn in; no epoch where nothing may be random."""
 
-    index: int
+    number: int
     epoch: int | None = None
 
 

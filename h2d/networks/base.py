@@ -1,27 +1,36 @@
-"""The pre-trained base (a Stable Diffusion 1.5 style diffusers folder or hub id), loaded strictly.
-
-The libraries load a file with missing, broken or non-finite weights without a word; :func:`load_part` does not.
-"""
+"""The pre-trained base (a Stable Diffusion 1.5 style diffusers folder or hub id) and its parts, loaded strictly."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
-from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from h2d.errors import CheckpointError, SetupError
+from h2d.networks.family import CONFIGS, check_family, check_unet, part_config, text_width
 from h2d.networks.frozen import FrozenParts
+from h2d.networks.hub import fetch_file, find_file, read_config
+from h2d.networks.loading import check_weights, load_part, load_plain
+from h2d.networks.unet_file import load_unet_file
 
-FETCH_HINT = "`h2d doctor --fetch` gets it where there is internet; a folder will do too, and preset=tiny needs neither"
-LOCAL_HINT = "the folder needs config.json and weights in *.safetensors; other formats are not read"
+__all__ = [
+    "check_weights",
+    "load_frozen",
+    "load_part",
+    "load_scheduler",
+    "load_tokenizer",
+    "load_unet",
+    "make_sampler",
+    "resolve_base",
+]
+
 TINY_BASE = Path(__file__).parents[1] / "assets" / "tiny-base"
 """The small pre-trained base that is shipped with the package."""
-
-Part = TypeVar("Part", bound=nn.Module)
+VOCABULARIES = ("vocab.json", "tokenizer.json")
+"""Either is a tokenizer's vocabulary."""
 
 
 def resolve_base(name: str) -> str:
@@ -46,59 +55,22 @@ def resolve_base(name: str) -> str:
     return name
 
 
-def load_part(kind: type[Part], source: str, subfolder: str | None = None, dtype: torch.dtype = torch.float32) -> Part:
-    """One network from a diffusers or transformers folder or hub id, with every weight present and finite.
+def load_frozen(base: str, dtype: torch.dtype = torch.float32) -> FrozenParts:
+    """VAE, text encoder and tokenizer of a base.
 
-    Only safetensors are read, so no code can run. Half-precision files become ``dtype`` (float32).
-
-    Raises:
-        SetupError: when a hub id cannot be fetched.
-        CheckpointError: when weights are missing, of another shape, unreadable or not finite.
-    """
-    where = f"{source}/{subfolder}" if subfolder else source
-    local = Path(source).is_dir()
-    options: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True, "local_files_only": local}
-    options["dtype" if issubclass(kind, PreTrainedModel) else "torch_dtype"] = dtype
-    if local and _only_half_precision(Path(source, subfolder or "")):
-        options["variant"] = "fp16"
-    try:
-        part, info = kind.from_pretrained(source, subfolder=subfolder or "", **options)  # type: ignore[attr-defined]
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        reason = _first_line(error)
-        if local:
-            raise CheckpointError(f"cannot load {kind.__name__} from {where}: {reason}", LOCAL_HINT) from error
-        raise SetupError(f"cannot fetch {where}: {reason}", FETCH_HINT) from error
-    check_weights(part, where, missing=[*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])])
-    return part
-
-
-def check_weights(part: nn.Module, where: str, missing: list[str] | None = None) -> None:
-    """Refuse a network with missing or non-finite weights.
+    Args:
+        base: see :func:`resolve_base`.
+        dtype: of the weights; half precision serves training with mixed precision, and nothing that is exported.
 
     Raises:
-        CheckpointError: naming ``where`` and the first weight that is wrong.
+        SetupError: a part is missing or cannot be fetched.
+        CheckpointError: the base is of another family, or weights are missing or not finite.
     """
-    if missing:
-        raise CheckpointError(
-            f"{where} lacks {len(missing)} weights, the first is {sorted(missing)[0]}",
-            "the file is damaged or belongs to another architecture: fetch or export it again",
-        )
-    for name, weight in part.state_dict().items():
-        if weight.is_floating_point() and not torch.isfinite(weight).all():
-            raise CheckpointError(f"{where} holds NaN or infinite values in {name}", "use an earlier checkpoint")
-
-
-def _only_half_precision(folder: Path) -> bool:
-    """True for a folder that was saved with ``variant="fp16"`` alone."""
-    files = [path.name for path in folder.glob("*.safetensors")]
-    return bool(files) and all(".fp16" in name for name in files)
-
-
-def load_frozen(base: str) -> FrozenParts:
-    """VAE, text encoder and tokenizer of a base, in float32."""
     source = resolve_base(base)
-    vae = load_part(AutoencoderKL, source, "vae")  # first: for a hub id out of reach, it says so
-    return FrozenParts(vae, load_part(CLIPTextModel, source, "text_encoder"), load_tokenizer(source))
+    check_family(source)
+    vae, text_encoder = load_part(AutoencoderKL, source, "vae"), load_part(CLIPTextModel, source, "text_encoder")
+    parts = FrozenParts(vae, text_encoder, load_tokenizer(source))
+    return parts if dtype == torch.float32 else parts.to(dtype=dtype)
 
 
 def load_tokenizer(source: str) -> CLIPTokenizer:
@@ -107,35 +79,65 @@ def load_tokenizer(source: str) -> CLIPTokenizer:
     Raises:
         SetupError: when its files are missing.
     """
-    tokenizer = _load_plain(CLIPTokenizer, source, "tokenizer")
+    tokenizer = load_plain(CLIPTokenizer, source, "tokenizer", "tokenizer_config.json", VOCABULARIES)
     # Without its files transformers makes one that knows no word.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise SetupError(f"no vocabulary in {source}/tokenizer", "the base needs a tokenizer/ folder")
     return tokenizer
 
 
-def load_unet(base: str) -> UNet2DConditionModel:
-    """Denoising UNet of a base, in float32."""
-    return load_part(UNet2DConditionModel, resolve_base(base), "unet")
+def load_unet(base: str, unet: str | None = None, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+    """Denoising UNet of a base, or another one that fits it.
+
+    Args:
+        base: see :func:`resolve_base`.
+        unet: a .safetensors file, a diffusers folder or a hub id in place of the base's own.
+        dtype: of the weights.
+
+    Raises:
+        SetupError: it is missing or cannot be fetched.
+        CheckpointError: it is of another family, or weights are missing, of another shape or not finite.
+    """
+    source = resolve_base(base)
+    config = part_config(source, "unet")
+    check_unet(config, f"{source}/unet")
+    if unet is None:
+        return load_part(UNet2DConditionModel, source, "unet", dtype)
+    if Path(unet).expanduser().is_file():
+        return load_unet_file(_safe_file(unet), config, dtype)
+    other, subfolder = locate_unet(unet)
+    file = fetch_file(other, f"{subfolder}/config.json".lstrip("/"))
+    check_unet(read_config(file), unet, text_width(config))
+    return load_part(UNet2DConditionModel, other, subfolder or None, dtype)
+
+
+def locate_unet(name: str) -> tuple[str, str]:
+    """Model and subfolder of a UNet that is no single file: its own folder, or one with a unet/ folder.
+
+    Raises:
+        SetupError: a path that does not exist.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
+        raise SetupError(
+            f"model.unet={name} does not exist", "name a .safetensors file, a diffusers folder or a hub id"
+        )
+    source = str(folder) if folder.is_dir() else name
+    return source, "" if find_file(source, "config.json") else "unet"
+
+
+def _safe_file(name: str) -> Path:
+    path = Path(name).expanduser()
+    if path.suffix != ".safetensors":
+        raise CheckpointError(
+            f"model.unet={name} is no .safetensors file", "other formats can run code: convert it first"
+        )
+    return path
 
 
 def load_scheduler(base: str) -> DDPMScheduler:
     """Noise schedule of a base, for training."""
-    return _load_plain(DDPMScheduler, resolve_base(base), "scheduler")
-
-
-def _load_plain(kind: Any, source: str, subfolder: str) -> Any:
-    """A part without weights: tokenizer or scheduler."""
-    local = Path(source).is_dir()
-    try:
-        return kind.from_pretrained(source, subfolder=subfolder, local_files_only=local)
-    except (OSError, ValueError, TypeError) as error:
-        hint = f"the base needs a {subfolder}/ folder" if local else FETCH_HINT
-        raise SetupError(f"cannot load {source}/{subfolder}: {_first_line(error)}", hint) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return load_plain(DDPMScheduler, resolve_base(base), "scheduler", CONFIGS["scheduler"], [CONFIGS["scheduler"]])
 
 
 def make_sampler(scheduler: Any) -> DDIMScheduler:

@@ -35,9 +35,20 @@ def load_controlnet(
         controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths)
     else:
         controlnet = load_part(ControlNetModel, source)
+    return adapt_controlnet(controlnet, unet, mask_hint, factor, source or "the UNet's copy")
+
+
+def adapt_controlnet(
+    controlnet: ControlNetModel, unet: UNet2DConditionModel, mask_hint: bool, factor: int, source: str
+) -> ControlNetModel:
+    """Give a ControlNet the hint that is asked for, in place.
+
+    Raises:
+        CheckpointError: see :func:`load_controlnet`; ``source`` is its name there.
+    """
     if mask_hint and controlnet.config.conditioning_channels == SKELETON_CHANNELS:
         add_mask_hint(controlnet)
-    _check_fit(controlnet, unet, HINT_CHANNELS if mask_hint else SKELETON_CHANNELS, factor, source or "the UNet's copy")
+    _check_fit(controlnet, unet, HINT_CHANNELS if mask_hint else SKELETON_CHANNELS, factor, source)
     return controlnet
 
 

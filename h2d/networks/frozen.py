@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
+
+Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 
 
 class FrozenParts:
@@ -23,6 +26,7 @@ class FrozenParts:
         self.vae = vae.requires_grad_(False).eval()
         self.text_encoder = text_encoder.requires_grad_(False).eval()
         self.tokenizer = tokenizer
+        self._digest: str | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenParts:
         return self
@@ -33,33 +37,37 @@ class FrozenParts:
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> FrozenParts:
-        """Move the parts; returns itself."""
+        """Move the parts; returns itself. Latents, text embeddings and images stay float32 at any ``dtype``."""
+        if dtype not in (None, self.vae.dtype):
+            self._digest = self.vae_digest
         for part in (self.vae, self.text_encoder):
             nn.Module.to(part, device=device, dtype=dtype)
         return self
 
     @torch.no_grad()
-    def encode_image(self, image: Tensor, generator: torch.Generator | None = None, sample: bool = True) -> Tensor:
-        """Images ``(B, 3, H, W)`` in [-1, 1] to scaled latents ``(B, 4, H/factor, W/factor)``.
+    def encode_image(self, image: Tensor, generator: Generators = None, sample: bool = True) -> Tensor:
+        """Images ``(B, 3, H, W)`` in [-1, 1] to scaled float32 latents ``(B, 4, H/factor, W/factor)``.
 
         Args:
             image: on the VAE's device; or its cached :meth:`moments` ``(B, 8, h, w)``.
-            generator: source of the posterior sample.
+            generator: source of the posterior sample; a list gives each image its own.
             sample: draw from the posterior; False takes its mode and needs no randomness.
         """
         moments = image if image.shape[1] != self.vae.config.in_channels else self.moments(image)
-        posterior = DiagonalGaussianDistribution(moments)
-        latents = posterior.sample(generator) if sample else posterior.mode()
+        posterior = DiagonalGaussianDistribution(moments.to(self.vae.device, torch.float32))
+        latents = posterior.sample(_one_or_list(generator)) if sample else posterior.mode()
         return latents * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def moments(self, image: Tensor) -> Tensor:
-        """Mean and log variance ``(B, 8, h, w)`` of the posterior of images ``(B, 3, H, W)`` in [-1, 1]."""
-        return self.vae.encode(image.to(self.vae.device, self.vae.dtype)).latent_dist.parameters
+        """Mean and log variance, float32 ``(B, 8, h, w)``, of the posterior of images ``(B, 3, H, W)`` in [-1, 1]."""
+        return self.vae.encode(image.to(self.vae.device, self.vae.dtype)).latent_dist.parameters.float()
 
     @property
     def vae_digest(self) -> str:
-        """Sixteen hexadecimal digits that tell the weights of the VAE."""
+        """Sixteen hexadecimal digits that tell the weights of the VAE, as they were before :meth:`to` rounded them."""
+        if self._digest is not None:
+            return self._digest
         digest = hashlib.sha256()
         for name, tensor in sorted(self.vae.state_dict().items()):
             digest.update(name.encode())
@@ -74,7 +82,7 @@ class FrozenParts:
 
     @torch.no_grad()
     def encode_text(self, texts: list[str]) -> Tensor:
-        """Captions to embeddings ``(B, L, D)``; longer ones are cut at the tokenizer's L tokens."""
+        """Captions to float32 embeddings ``(B, L, D)``; longer ones are cut at the tokenizer's L tokens."""
         tokens = self.tokenizer(
             texts,
             padding="max_length",
@@ -82,4 +90,9 @@ class FrozenParts:
             truncation=True,
             return_tensors="pt",
         )
-        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
+        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0].float()
+
+
+def _one_or_list(generator: Generators) -> Any:
+    """As diffusers tells the two apart."""
+    return generator if generator is None or isinstance(generator, torch.Generator) else list(generator)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 
 
 def widen_conv(conv: nn.Conv2d, in_channels: int, init: str) -> nn.Conv2d:
-    """A copy of ``conv`` that takes ``in_channels``; the first ones keep their trained weights.
+    """A convolution like ``conv`` that takes ``in_channels``; the first ones keep their trained weights.
 
     Args:
         conv: the trained convolution.
@@ -21,11 +19,18 @@ def widen_conv(conv: nn.Conv2d, in_channels: int, init: str) -> nn.Conv2d:
     """
     if init not in ("random", "zero"):
         raise ValueError(f"init must be 'random' or 'zero', got {init!r}")
-    wide = copy.deepcopy(conv)
-    wide.in_channels = in_channels
-    wide.weight = nn.Parameter(conv.weight.new_zeros(conv.out_channels, in_channels, *conv.kernel_size))
-    if init == "random":
-        wide.reset_parameters()
+    wide = nn.Conv2d(
+        in_channels,
+        conv.out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]
+        conv.stride,  # type: ignore[arg-type]
+        conv.padding,  # type: ignore[arg-type]
+        bias=conv.bias is not None,
+        device=conv.weight.device,
+        dtype=conv.weight.dtype,
+    )
+    if init == "zero":
+        nn.init.zeros_(wide.weight)
     with torch.no_grad():
         wide.weight[:, : conv.in_channels] = conv.weight
         if conv.bias is not None and wide.bias is not None:

@@ -55,7 +55,7 @@ class Autoencoder(DiffusionTask):
         """Absolute errors of pixels, edges and colours, and the KL term; image (B, 3, S, S) in [-1, 1]."""
         image = batch["image"]
         posterior = self.vae.encode(image).latent_dist
-        latents = posterior.sample(generator=list(rng))  # type: ignore[arg-type]
+        latents = posterior.sample(generator=list(rng))
         if self.training:
             self.latent_std.lerp_(latents.detach().float().std(), STD_MOMENTUM)
         pixels, edges, colours = reconstruction_losses(image, self.vae.decode(latents).sample)

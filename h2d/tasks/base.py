@@ -14,6 +14,7 @@ from diffusers import DDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from h2d.config import Experiment, to_plain
 from h2d.errors import H2DError
@@ -63,6 +64,7 @@ class DiffusionTask(L.LightningModule, ABC):
         self.held = Held(*held)
         self.made_by: dict[str, Any] = {}
         self.skipped = self._skipped_in_a_row = 0
+        self._validation: dict[str, MeanMetric] = {}
         self.save_hyperparameters(to_plain(experiment))
 
     @classmethod
@@ -91,7 +93,7 @@ class DiffusionTask(L.LightningModule, ABC):
             ``loss``; where there is noise also ``timesteps`` (B,) and ``errors`` (B,), see :class:`Losses`.
         """
         losses = self.losses(batch, batch["rng"])
-        self._log_losses("train", losses, len(batch["key"]))
+        self.log_dict(_named(losses, "train"), batch_size=len(batch["key"]))
         step = {"loss": losses.loss}
         if losses.timesteps is not None and losses.errors is not None:
             step |= {"timesteps": losses.timesteps, "errors": losses.errors.detach()}
@@ -99,7 +101,15 @@ class DiffusionTask(L.LightningModule, ABC):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Losses of a batch under ``val/``, with the same noise and time steps at every measurement."""
-        self._log_losses("val", self.losses(batch, batch["rng"]), len(batch["key"]), sync_dist=True)
+        losses = self.losses(batch, batch["rng"])
+        for name, value in _named(losses, "val").items():
+            mean = self._validation.setdefault(name, MeanMetric().to(self.device))
+            mean.update(value, weight=len(batch["key"]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the samples of all ranks; Lightning's own would be wrong where their shares differ."""
+        self.log_dict({name: mean.compute() for name, mean in self._validation.items()})
+        self._validation.clear()
 
     def configure_gradient_clipping(
         self,
@@ -148,21 +158,27 @@ class DiffusionTask(L.LightningModule, ABC):
         """Add ``made_by``."""
         checkpoint["made_by"] = self.made_by
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Set Lightning's count of batches to whole steps: a resumed run may accumulate more or fewer than before."""
+        batches = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for part in ("current", "total"):
+            progress[part] |= dict.fromkeys(("ready", "started", "processed", "completed"), batches)
+
     def noise_weight(self, scheduler: DDPMScheduler, timesteps: Tensor) -> Tensor | None:
         """Weights (B,) of the noise loss by signal-to-noise ratio; None without ``loss.min_snr_gamma``."""
         gamma = self.experiment.loss.min_snr_gamma
         return None if gamma is None else min_snr_weight(scheduler.alphas_cumprod, timesteps, gamma)
-
-    def _log_losses(self, prefix: str, losses: Losses, count: int, sync_dist: bool = False) -> None:
-        values = {"loss": losses.loss} | losses.parts
-        named = {f"{prefix}/{name}": value.detach() for name, value in values.items()}
-        self.log_dict(named, batch_size=count, sync_dist=sync_dist)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DiffusionTask:
         """Let the held networks follow every move to a device or a number type."""
         for network in self.held.networks:
             network._apply(fn)
         return super()._apply(fn, recurse)
+
+
+def _named(losses: Losses, prefix: str) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": value.detach() for name, value in ({"loss": losses.loss} | losses.parts).items()}
 
 
 def lr_factor(warmup_steps: int, schedule: str, max_steps: int) -> Callable[[int], float]:

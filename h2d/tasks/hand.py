@@ -33,10 +33,16 @@ class HandGenerator(DiffusionTask):
     @classmethod
     def from_base(cls, experiment: Experiment) -> HandGenerator:
         """The base model's UNet, widened, with a new mask head."""
-        base = experiment.model.base
-        parts = load_frozen(base)
-        unet = HandUNet.from_unet(load_unet(base), factor=parts.factor, init=experiment.model.conv_in_init)
-        return cls(experiment, unet, parts, load_scheduler(base))
+        model = experiment.model
+        parts = load_frozen(model.base)
+        unet = HandUNet.from_unet(
+            load_unet(model.base, model.unet),
+            factor=parts.factor,
+            init=model.conv_in_init,
+            attach=model.mask_attach,
+            layers=model.mask_layers,
+        )
+        return cls(experiment, unet, parts, load_scheduler(model.base))
 
     @property
     def factor(self) -> int:

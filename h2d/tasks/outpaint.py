@@ -43,7 +43,7 @@ class Outpainter(DiffusionTask):
     def from_base(cls, experiment: Experiment) -> Outpainter:
         """The ControlNet that the experiment names, beside the base model's UNet."""
         model = experiment.model
-        parts, unet = load_frozen(model.base), load_unet(model.base)
+        parts, unet = load_frozen(model.base), load_unet(model.base, model.unet)
         controlnet = load_controlnet(model.controlnet, unet, mask_hint=model.mask_hint, factor=parts.factor)
         return cls(experiment, controlnet, unet, parts, load_scheduler(model.base))
 

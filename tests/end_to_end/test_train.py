@@ -11,7 +11,8 @@ import torch
 from h2d.data.shards import Manifest, ShardInfo
 from h2d.errors import CheckpointError, ConfigError, DataError, SetupError
 from h2d.files import holding
-from h2d.train import build, describe, train, with_total_steps
+from h2d.plan import describe, with_total_steps
+from h2d.train import build, train
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:

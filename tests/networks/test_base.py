@@ -219,3 +219,32 @@ def test_frozen_parts_move(folder):
     parts = base.load_frozen(str(folder)).to("cpu", torch.bfloat16)
     assert parts.vae.dtype == parts.text_encoder.dtype == torch.bfloat16
     assert parts.decode(parts.encode_image(torch.zeros(1, 3, 32, 32))).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_parts_in_half_precision_answer_in_float32_and_keep_their_digest(folder, frozen, dtype):
+    parts = base.load_frozen(str(folder), dtype)
+    assert parts.vae.dtype == parts.text_encoder.dtype == dtype
+    assert parts.vae_digest == frozen.vae_digest
+    image = torch.rand(2, 3, 32, 32) * 2 - 1
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    for mine, exact in (
+        (parts.moments(image), frozen.moments(image)),
+        (parts.encode_image(image, sample=False), frozen.encode_image(image, sample=False)),
+        (parts.encode_text(["a hand"]), frozen.encode_text(["a hand"])),
+        (parts.decode(torch.ones(2, 4, 8, 8)), frozen.decode(torch.ones(2, 4, 8, 8))),
+    ):
+        assert mine.dtype == exact.dtype == torch.float32
+        assert not torch.equal(mine, exact)
+        torch.testing.assert_close(mine, exact, rtol=0.1, atol=0.1)
+    latents = parts.encode_image(image, generators)
+    assert latents.dtype == torch.float32
+    alone = parts.encode_image(image[1:], torch.Generator().manual_seed(2))
+    torch.testing.assert_close(latents[1:], alone, rtol=0.02, atol=0.02)
+
+
+def test_the_digest_follows_the_weights(folder, frozen):
+    other = base.load_frozen(str(folder))
+    assert other.vae_digest == frozen.vae_digest
+    other.vae.decoder.conv_in.bias.data[0] += 1
+    assert other.vae_digest != frozen.vae_digest

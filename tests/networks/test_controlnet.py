@@ -5,7 +5,8 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 
 from h2d.errors import CheckpointError
-from h2d.networks.controlnet import add_mask_hint, load_controlnet
+from h2d.networks import sd15
+from h2d.networks.controlnet import adapt_controlnet, add_mask_hint, load_controlnet
 
 
 def tiny_unet(width: int = 32) -> UNet2DConditionModel:
@@ -32,9 +33,11 @@ def lively(controlnet: ControlNetModel) -> ControlNetModel:
 
 def test_golden_size_of_stable_diffusion_15():
     with torch.device("meta"):
-        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
-        controlnet = load_controlnet(None, unet)
-    assert sum(parameter.numel() for parameter in controlnet.parameters()) == 361_279_264
+        unet = UNet2DConditionModel(**sd15.UNET)
+        copied = load_controlnet(None, unet)
+        openpose = adapt_controlnet(ControlNetModel(**sd15.CONTROLNET), unet, True, 8, "openpose")
+    for controlnet in (copied, openpose):
+        assert sum(parameter.numel() for parameter in controlnet.parameters()) == 361_279_264
 
 
 @torch.no_grad()

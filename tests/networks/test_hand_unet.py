@@ -1,7 +1,12 @@
+import copy
+import json
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from h2d.errors import ConfigError
+from h2d.networks import sd15
 from h2d.networks.hand_unet import HandUNet, hand_condition
 
 
@@ -31,7 +36,7 @@ def count(*modules: torch.nn.Module) -> int:
 
 def test_golden_sizes_of_stable_diffusion_15():
     with torch.device("meta"):
-        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
+        unet = UNet2DConditionModel(**sd15.UNET)
         hand_unet = HandUNet.from_unet(unet, factor=8)
     assert count(hand_unet.unet, hand_unet.conv_out) == 859_552_644
     assert count(hand_unet.mask_head) == 205_153
@@ -61,6 +66,14 @@ def test_condition_matters_at_random_start_and_not_at_zero_start():
         assert torch.equal(with_it, without) == same
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("attach", ["last", "up1"])
+def test_the_mask_head_leaves_the_noise_alone(attach):
+    unet, inputs = tiny_unet(), tiny_inputs()
+    hand_unet = HandUNet.from_unet(unet, factor=4, init="zero", attach=attach).eval()
+    assert torch.equal(hand_unet(*inputs, torch.rand(2, 11, 16, 16)).noise, unet(*inputs).sample)
+
+
 @pytest.mark.parametrize("factor", [4, 8, 16])
 def test_mask_has_the_size_of_the_image(factor):
     hand_unet = HandUNet.from_unet(tiny_unet(), factor)
@@ -68,6 +81,95 @@ def test_mask_has_the_size_of_the_image(factor):
     assert output.mask.shape == (2, 1, 16 * factor, 16 * factor)
     output.mask.sum().backward()
     assert hand_unet.unet.conv_in.weight.grad is not None
+
+
+# --- where the mask head sits ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("attach", "layers", "pools"), [("last", 4, 1), ("last", 3, 0), ("up1", 4, 0)], ids=["pool", "three", "up1"]
+)
+def test_every_mask_head_of_stable_diffusion_ends_at_the_size_of_the_image(attach, layers, pools):
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**sd15.UNET)
+        hand_unet = HandUNet.from_unet(unet, factor=8, attach=attach, layers=layers)
+        output = hand_unet(torch.zeros(1, 4, 64, 64), 1, torch.zeros(1, 77, 768), torch.zeros(1, 11, 64, 64))
+    assert output.mask.shape == (1, 1, 512, 512)
+    assert sum(isinstance(layer, torch.nn.AvgPool2d) for layer in hand_unet.mask_head) == pools
+    convolutions = [layer for layer in hand_unet.mask_head if isinstance(layer, torch.nn.ConvTranspose2d)]
+    assert [layer.stride[0] for layer in convolutions] == [2] * layers + [1] * (4 - layers)
+    assert convolutions[0].in_channels == {"last": 320, "up1": 1280}[attach]
+
+
+@pytest.mark.parametrize("attach", ["last", "up1"])
+@pytest.mark.parametrize("layers", [3, 4])
+@pytest.mark.parametrize("factor", [4, 8])
+def test_every_mask_head_of_a_tiny_unet_ends_there_too(attach, layers, factor):
+    hand_unet = HandUNet.from_unet(tiny_unet(), factor, attach=attach, layers=layers)
+    output = hand_unet(*tiny_inputs(), torch.zeros(2, 11, 16, 16))
+    assert output.mask.shape == (2, 1, 16 * factor, 16 * factor)
+
+
+def test_a_mask_head_that_ends_below_the_image_is_refused():
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**sd15.UNET)
+    with pytest.raises(ConfigError, match="3 doubling layers"):
+        HandUNet.from_unet(unet, factor=8, attach="up1", layers=3)
+
+
+@torch.no_grad()
+def test_up1_reads_the_second_up_block_and_nothing_after_it():
+    hand_unet = HandUNet.from_unet(tiny_unet(), factor=4, attach="up1").eval()
+    inputs, condition = tiny_inputs(), torch.rand(2, 11, 16, 16)
+    seen = []
+    hand_unet.unet.up_blocks[1].register_forward_hook(lambda block, inputs, output: seen.append(output))
+    before = hand_unet(*inputs, condition)
+    torch.testing.assert_close(hand_unet.mask_head(seen[0]), before.mask)
+    hand_unet.unet.conv_norm_out.weight.zero_()
+    after = hand_unet(*inputs, condition)
+    assert torch.equal(after.mask, before.mask)
+    assert not torch.equal(after.noise, before.noise)
+
+
+@torch.no_grad()
+def test_a_copy_with_up1_reads_its_own_features(tmp_path):
+    hand_unet = HandUNet.from_unet(tiny_unet(), factor=4, attach="up1", layers=3).eval()
+    inputs, condition = tiny_inputs(), torch.rand(2, 11, 16, 16)
+    before = hand_unet(*inputs, condition).mask
+    copied = copy.deepcopy(hand_unet)
+    hand_unet.save_pretrained(tmp_path)
+    loaded = HandUNet.from_pretrained(tmp_path).eval()
+    for parameter in hand_unet.parameters():
+        parameter.zero_()
+    assert torch.equal(copied(*inputs, condition).mask, before)
+    assert torch.equal(loaded(*inputs, condition).mask, before)
+
+
+@torch.no_grad()
+def test_a_folder_from_before_there_was_a_choice_loads(tmp_path):
+    hand_unet = HandUNet.from_unet(tiny_unet(), factor=4).eval()
+    hand_unet.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config.pop("attach"), config.pop("layers")) == ("last", 4)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    inputs, condition = tiny_inputs(), torch.rand(2, 11, 16, 16)
+    loaded = HandUNet.from_pretrained(tmp_path).eval()
+    assert torch.equal(loaded(*inputs, condition).mask, hand_unet(*inputs, condition).mask)
+
+
+def test_compiles_into_one_graph():
+    hand_unet = HandUNet.from_unet(tiny_unet(), factor=4, attach="up1")
+    inputs = (*tiny_inputs(), torch.rand(2, 11, 16, 16))
+    compiled = torch.compile(hand_unet, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*inputs).mask, hand_unet(*inputs).mask)
+
+
+def test_shares_the_memory_of_the_weights_it_takes_over():
+    unet = tiny_unet()
+    hand_unet = HandUNet.from_unet(unet, factor=4)
+    theirs = {weight.data_ptr() for weight in unet.parameters()}
+    new = [name for name, weight in hand_unet.named_parameters() if weight.data_ptr() not in theirs]
+    assert [name for name in new if "mask_head" not in name] == ["unet.conv_in.weight", "unet.conv_in.bias"]
+    unet.requires_grad_(False)
+    assert all(weight.requires_grad for weight in hand_unet.parameters())
 
 
 @torch.no_grad()
@@ -85,6 +187,10 @@ def test_wrong_words_are_refused():
         HandUNet.from_unet(tiny_unet(), factor=3)
     with pytest.raises(ValueError, match="init"):
         HandUNet.from_unet(tiny_unet(), factor=4, init="ones")
+    with pytest.raises(ValueError, match="attach"):
+        HandUNet.from_unet(tiny_unet(), factor=4, attach="mid")
+    with pytest.raises(ValueError, match="layers"):
+        HandUNet.from_unet(tiny_unet(), factor=4, layers=5)
 
 
 @torch.no_grad()

@@ -15,9 +15,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,25 +27,6 @@ from h2d.images import encode_png
 from h2d.skeleton import RIGHT_HAND
 
 LOCKS = (".lock", ".claims")
-
-
-@pytest.fixture(scope="session")
-def long(request: pytest.FixtureRequest) -> bool:
-    """Whether the long forms are asked for."""
-    return bool(request.config.getoption("--proof"))
-
-
-@pytest.fixture
-def figures(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """Takes the line that the long form prints in the end."""
-    return partial(record_property, "figures")
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    for report in terminalreporter.stats.get("passed", []) if config.getoption("--proof") else []:
-        for name, text in report.user_properties:
-            if name == "figures":
-                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {text}")
 
 
 def start_command(*words: str, **environment: str) -> subprocess.Popen[str]:

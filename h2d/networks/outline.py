@@ -1,0 +1,168 @@
+"""The networks of a task without their weights: what is counted and estimated before anything is loaded.
+
+Call :func:`outline` inside a ``FakeTensorMode``, where tensors have shapes and no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from h2d.errors import ConfigError
+from h2d.experiment import Experiment
+from h2d.networks import sd15, tiny
+from h2d.networks.base import load_tokenizer, locate_unet, resolve_base
+from h2d.networks.controlnet import HINT_CHANNELS, SKELETON_CHANNELS, adapt_controlnet, load_controlnet
+from h2d.networks.family import CONFIGS, check_family
+from h2d.networks.hand_unet import CONDITION_CHANNELS, HandUNet
+from h2d.networks.hub import find_file, read_config
+
+WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "model.safetensors")
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Networks of a task, random or without memory.
+
+    Args:
+        trained: what the optimiser moves.
+        frozen: what only runs.
+        forward: the part of a training step that keeps activations, for one sample.
+        missing: models whose weights are not on this machine; Stable Diffusion 1.5's configurations stand for those
+            that are not here either.
+    """
+
+    trained: tuple[nn.Module, ...]
+    frozen: tuple[nn.Module, ...]
+    forward: Callable[[], Any]
+    missing: tuple[str, ...] = ()
+
+
+def outline(experiment: Experiment) -> Outline:
+    """The networks that ``h2d train`` would train and hold; the hub is not asked.
+
+    Raises:
+        ConfigError: the task trains nothing.
+        SetupError: the base's folder is missing or incomplete.
+        CheckpointError: the base is of another family.
+    """
+    tasks = {"hand": _hand, "outpaint": _outpaint, "autoencoder": _autoencoder, "text_to_image": _text_to_image}
+    if experiment.task not in tasks:
+        raise ConfigError(f"task {experiment.task} trains nothing", "`h2d evaluate` is the command for it")
+    return tasks[experiment.task](experiment)
+
+
+def _hand(experiment: Experiment) -> Outline:
+    model, base = experiment.model, _Base(experiment.model.base)
+    unet = HandUNet.from_unet(
+        base.unet(model.unet),
+        factor=base.factor,
+        init=model.conv_in_init,
+        attach=model.mask_attach,
+        layers=model.mask_layers,
+    )
+    latents, text = _inputs(experiment, base.factor, unet.unet.config["cross_attention_dim"])
+    condition = torch.zeros(1, CONDITION_CHANNELS, *latents.shape[-2:])
+    return Outline((unet,), base.frozen, lambda: unet(latents, _TIME, text, condition), tuple(base.missing))
+
+
+def _outpaint(experiment: Experiment) -> Outline:
+    model, base = experiment.model, _Base(experiment.model.base)
+    unet = base.unet(model.unet).requires_grad_(False)
+    controlnet = base.controlnet(model.controlnet, unet, model.mask_hint)
+    latents, text = _inputs(experiment, base.factor, unet.config["cross_attention_dim"])
+    channels = HINT_CHANNELS if model.mask_hint else SKELETON_CHANNELS
+    hint = torch.zeros(1, channels, experiment.image_size, experiment.image_size)
+
+    def forward() -> Any:
+        down, mid = controlnet(latents, _TIME, text, hint, return_dict=False)
+        return unet(
+            latents, _TIME, text, down_block_additional_residuals=down, mid_block_additional_residual=mid
+        ).sample
+
+    return Outline((controlnet,), (*base.frozen, unet), forward, tuple(base.missing))
+
+
+def _autoencoder(experiment: Experiment) -> Outline:
+    vae = tiny.tiny_vae()
+    image = torch.zeros(1, 3, experiment.image_size, experiment.image_size)
+    return Outline((vae,), (), lambda: vae.decode(vae.encode(image).latent_dist.mode()).sample)
+
+
+def _text_to_image(experiment: Experiment) -> Outline:
+    base = _Base(experiment.model.base)
+    unet, text_encoder = tiny.tiny_unet(), tiny.tiny_text_encoder(load_tokenizer(base.source))
+    latents, _ = _inputs(experiment, base.factor, tiny.TEXT_WIDTH)
+    tokens = torch.zeros(1, sd15.TEXT_TOKENS, dtype=torch.long)
+
+    def forward() -> Any:
+        return unet(latents, _TIME, text_encoder(tokens).last_hidden_state).sample
+
+    return Outline((unet, text_encoder), base.frozen[:1], forward, tuple(base.missing))
+
+
+_TIME = 500
+"""Any time step: all cost the same."""
+
+
+def _inputs(experiment: Experiment, factor: int, text_width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noisy latents and text embeddings of one sample."""
+    side = experiment.image_size // factor
+    return torch.zeros(1, 4, side, side), torch.zeros(1, sd15.TEXT_TOKENS, text_width)
+
+
+class _Base:
+    """Networks from the configurations of a base, those of Stable Diffusion 1.5 where it is not on this machine."""
+
+    def __init__(self, name: str) -> None:
+        self.source = resolve_base(name)
+        self.missing: list[str] = []
+        files = [find_file(self.source, f"{part}/{file}") for part, file in CONFIGS.items()]
+        if Path(self.source).is_dir() or all(files):
+            check_family(self.source)
+        if not all(_weights_here(self.source, part) for part in ("unet", "vae", "text_encoder")):
+            self.missing.append(name)
+        text = CLIPTextConfig.from_dict(_config(self.source, "text_encoder", sd15.TEXT_ENCODER))
+        self.vae = AutoencoderKL.from_config(_config(self.source, "vae", sd15.VAE)).requires_grad_(False)
+        self.frozen: tuple[nn.Module, ...] = (self.vae, CLIPTextModel(text).requires_grad_(False))
+
+    @property
+    def factor(self) -> int:
+        """Image pixels per latent cell and side."""
+        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
+    def unet(self, other: str | None) -> UNet2DConditionModel:
+        """The base's UNet, or the other one."""
+        source, part = self.source, "unet"
+        if other is not None and not Path(other).expanduser().is_file():
+            source, part = locate_unet(other)
+            if not _weights_here(source, part):
+                self.missing.append(other)
+        return UNet2DConditionModel.from_config(_config(source, part, sd15.UNET))
+
+    def controlnet(self, source: str | None, unet: UNet2DConditionModel, mask_hint: bool) -> ControlNetModel:
+        """The ControlNet as training starts with it."""
+        if source is None:
+            return load_controlnet(None, unet, mask_hint, self.factor)
+        if not _weights_here(source, ""):
+            self.missing.append(source)
+        controlnet = ControlNetModel.from_config(_config(source, "", sd15.CONTROLNET))
+        return adapt_controlnet(controlnet, unet, mask_hint, self.factor, source)
+
+
+def _config(source: str, part: str, otherwise: dict[str, Any]) -> dict[str, Any]:
+    file = find_file(source, f"{part}/config.json".lstrip("/"))
+    return otherwise if file is None else read_config(file)
+
+
+def _weights_here(source: str, part: str) -> bool:
+    if Path(source).is_dir():
+        return any(Path(source, part).glob("*.safetensors"))
+    return any(find_file(source, f"{part}/{file}".lstrip("/")) for file in WEIGHT_FILES)
