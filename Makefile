@@ -17,7 +17,7 @@ RUNS  ?= runs
 PORT  ?= 6006
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test proof-data check format tensorboard tiny-base detection mask-quality prep-speed lock clean \
+.PHONY: help setup demo test proof-data proof-train proof-sd15 check format tensorboard tiny-base detection mask-quality prep-speed lock clean \
 	data-hagrid data-interhand data-reinterhand data-laion data-folder data-synthetic
 
 help:  ## list the targets
@@ -107,6 +107,23 @@ test: $(READY)  ## all tests (about ten minutes on two cores)
 
 proof-data: $(READY)  ## the long proofs of data preparation: kills, full disks, damaged files (a quarter of an hour on two cores)
 	$(PY) -m pytest tests/data_prep/proofs --proof -q $(ARGS)
+
+proof-train: $(READY)  ## the long proofs of training: kills, resumes, ranks, damaged checkpoints, one batch by heart (XX minutes)
+	$(PY) -m pytest tests/proofs tests/end_to_end/proofs --proof -q $(ARGS)
+
+SD15 := $(RUNS)/proof-sd15
+SD15_DATA := data.shards=$(SD15)/data/shards model.base=$(SD15)/base run.dir=$(SD15)
+
+# random weights at full size, in the format of the real ones; a real folder does as well: ARGS=model.base=...
+proof-sd15: $(READY)  ## one step of both stages at the size of Stable Diffusion 1.5; on a GPU: ARGS="preset=80gb image_size=512 trainer.max_steps=50"
+	$(PREP) generate synthetic root=$(SD15)/raw count=40 seed=7 jobs=$(JOBS)
+	$(PREP) all synthetic root=$(SD15)/raw out=$(SD15)/data keypoints=exact jobs=$(JOBS)
+	test -d $(SD15)/base/unet || $(PY) -m h2d.networks.sd15 $(SD15)/base
+	rm -rf $(SD15)/hand $(SD15)/outpaint
+	$(H2D) train experiments/proof_sd15_hand $(SD15_DATA) --dry-run $(ARGS) | tail -n 7
+	$(H2D) train experiments/proof_sd15_hand $(SD15_DATA) $(ARGS)
+	$(H2D) train experiments/proof_sd15_outpaint $(SD15_DATA) model.controlnet=$(SD15)/base/controlnet --dry-run $(ARGS) | tail -n 7
+	$(H2D) train experiments/proof_sd15_outpaint $(SD15_DATA) model.controlnet=$(SD15)/base/controlnet $(ARGS)
 
 detection: $(READY)  ## how many of 200 freshly rendered people MediaPipe finds, and how exactly: SEED=1
 	$(PY) -m data_prep.synthetic.measure count=200 seed=$(or $(SEED),31)

@@ -224,7 +224,7 @@ class Experiment:
 
     @property
     def micro_batch(self) -> int:
-        """Samples on each device at a time: the most that ``data.batch_size`` allows and the global batch divides by."""
+        """Samples on each device at a time: the most up to ``data.batch_size`` that the global batch divides by."""
         share = max(1, self.trainer.global_batch // self.world_size)
         return next(size for size in range(min(self.data.batch_size, share), 0, -1) if share % size == 0)
 

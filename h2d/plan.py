@@ -10,6 +10,7 @@ from h2d.data.shards import Manifest, read_manifests
 from h2d.errors import CheckpointError, DataError
 from h2d.experiment import Experiment
 from h2d.memory import AVERAGE, MOMENTS, WEIGHT, Memory, estimate
+from h2d.resume import check_resumable
 from h2d.runs import choose_checkpoint, run_folder
 
 
@@ -23,6 +24,8 @@ def describe(experiment: Experiment, resume: str = "never") -> str:
     checkpoint = choose_checkpoint(run_folder(experiment), resume)
     check_partner(experiment)
     settled = with_total_steps(experiment, manifest)
+    if checkpoint:
+        check_resumable(checkpoint, settled, manifest)
     memory, settings = estimate(settled), settled.trainer
     counts = ", ".join(f"{count:,} {split}" for split, count in manifest.counts.items())
     epochs = settings.max_steps * settings.global_batch / manifest.counts["train"]

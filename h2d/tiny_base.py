@@ -83,12 +83,10 @@ def _captions(shards: Path) -> Iterator[str]:
 
 
 def _weights(checkpoint: Path, task: str) -> dict[str, Any]:
-    import torch
+    from h2d.checkpoints import read_checkpoint
 
-    if not checkpoint.is_file():
-        raise CheckpointError(f"no checkpoint {checkpoint}", f"train it with `h2d train tiny_{task}`")
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    found = content.get("hyper_parameters", {}).get("task")
+    content = read_checkpoint(checkpoint)
+    found = content["hyper_parameters"].get("task")
     if found != task:
         raise CheckpointError(f"{checkpoint} is a checkpoint of task {found}, not of {task}")
     return content["state_dict"]

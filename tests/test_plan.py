@@ -98,4 +98,5 @@ def test_problems_are_noticed_in_a_dry_run(describe, tmp_path, monkeypatch):
 def test_resuming_names_the_checkpoint(describe, tmp_path, monkeypatch):
     checkpoint = tmp_path / "step-0000010.ckpt"
     monkeypatch.setattr(plan, "choose_checkpoint", lambda folder, resume: checkpoint)
+    monkeypatch.setattr(plan, "check_resumable", lambda path, experiment, manifest: 10)
     assert f"resumes {checkpoint}" in line(describe("hand", "preset=tiny", resume="auto"), "run")

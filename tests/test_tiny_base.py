@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from h2d.checkpoints import AtomicCheckpointIO
 from h2d.errors import CheckpointError
 from h2d.networks import base, tiny
 from h2d.tiny_base import assemble
@@ -23,7 +24,8 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, 
     for task, parts in contents.items():
         weights = {prefix + name: value for prefix, part in parts.items() for name, value in part.state_dict().items()}
         weights |= {"latent_std": torch.tensor(2.0)} if task == "autoencoder" else {}
-        torch.save({"state_dict": weights, "hyper_parameters": {"task": task}}, tmp_path / f"{task}.ckpt")
+        content = {"state_dict": weights, "hyper_parameters": {"task": task}}
+        AtomicCheckpointIO().save_checkpoint(content, tmp_path / f"{task}.ckpt")
     return tmp_path / "autoencoder.ckpt", tmp_path / "text_to_image.ckpt"
 
 

@@ -19,6 +19,7 @@ from torchmetrics import MeanMetric
 from h2d.config import Experiment, to_plain
 from h2d.errors import H2DError
 from h2d.losses import Losses, min_snr_weight
+from h2d.resume import check_state
 
 Random = Sequence[torch.Generator]
 """A generator on the CPU for each sample of a batch."""
@@ -159,7 +160,13 @@ class DiffusionTask(L.LightningModule, ABC):
         checkpoint["made_by"] = self.made_by
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Set Lightning's count of batches to whole steps: a resumed run may accumulate more or fewer than before."""
+        """Check every number, and set Lightning's count of batches to whole steps, as accumulation may have changed.
+
+        Raises:
+            CheckpointError: a number is missing, of another shape or not finite.
+        """
+        averaged = self.experiment.optim.ema_decay is not None
+        check_state(checkpoint, self, averaged, str(self.trainer.ckpt_path))
         batches = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         for part in ("current", "total"):

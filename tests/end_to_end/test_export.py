@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 import torch
 
+from h2d.checkpoints import AtomicCheckpointIO
 from h2d.cli import main
 from h2d.errors import CheckpointError, SetupError
 from h2d.export import export
 from h2d.pipelines.loading import load_pipeline
+from h2d.seals import SealedFile
 from h2d.train import train
 
 
@@ -82,10 +84,10 @@ def test_damaged_checkpoints_are_refused(damage: str, stages: dict[str, Path], t
         torch.save({"weights": torch.ones(3)}, path)
     elif damage == "nan":
         checkpoint["state_dict"][name].fill_(float("nan"))
-        torch.save(checkpoint, path)
+        AtomicCheckpointIO().save_checkpoint(checkpoint, path)
     elif damage == "shape":
         checkpoint["state_dict"][name] = torch.ones(1)
-        torch.save(checkpoint, path)
+        AtomicCheckpointIO().save_checkpoint(checkpoint, path)
     with pytest.raises(CheckpointError, match=r"bad\.ckpt"):
         export(path, stages["outpaint"], tmp_path / "p")
     assert not (tmp_path / "p").exists()
@@ -107,8 +109,11 @@ def test_checkpoint_that_would_run_code_is_refused(tmp_path: Path, stages: dict[
             return Path.touch, (tmp_path / "ran",)
 
     path = tmp_path / "evil.ckpt"
-    torch.save({"state_dict": {}, "hyper_parameters": Payload()}, path)
+    with open(path, "wb") as file:
+        sealed = SealedFile(file)
+        torch.save({"state_dict": {}, "hyper_parameters": Payload()}, sealed)
+        sealed.seal()
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match="cannot be read"):
         export(path, stages["outpaint"], tmp_path / "p")
     assert not (tmp_path / "ran").exists()
