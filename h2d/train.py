@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
@@ -20,7 +22,7 @@ from h2d.checkpoints import AtomicCheckpointIO
 from h2d.config import Experiment
 from h2d.data.datamodule import ShardDataModule
 from h2d.data.shards import read_manifests
-from h2d.errors import SetupError
+from h2d.errors import H2DError, SetupError
 from h2d.files import holding
 from h2d.plan import check_partner, with_total_steps
 from h2d.resume import check_resumable, data_fingerprint
@@ -30,6 +32,12 @@ from h2d.tasks.base import DiffusionTask
 from h2d.tasks.hand import HandGenerator
 from h2d.tasks.outpaint import Outpainter
 from h2d.tasks.text_to_image import TextToImage
+
+
+class RankLostError(H2DError):
+    """A process of a distributed training is gone."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,21 @@ def _fit(run: Run, checkpoint: Path | None) -> None:
         if run.trainer.interrupted:  # Lightning turns Ctrl-C into an exit with status 1
             raise KeyboardInterrupt from None
         raise
+    except Exception as error:
+        if launcher := run.trainer.strategy.launcher:
+            launcher.kill(signal.SIGKILL)  # a rank that hangs hears nothing else
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise _lost(run, error) from error
+        raise
+
+
+def _lost(run: Run, error: Exception) -> RankLostError:
+    reason = str(error).strip().splitlines()[0]
+    return RankLostError(
+        f"rank {run.trainer.global_rank}: another rank ended, or did not answer for trainer.timeout_s="
+        f"{run.task.experiment.trainer.timeout_s} seconds: {reason}",
+        "what the other ranks printed says why; --resume auto goes on from the last checkpoint",
+    )
 
 
 def build(experiment: Experiment, first_step: int = 0) -> Run:

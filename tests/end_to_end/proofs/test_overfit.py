@@ -77,10 +77,8 @@ def seen(task: DiffusionTask, batch: dict[str, Any], seeds: list[int]) -> dict[s
 
 @pytest.mark.parametrize("name", ["hand", "outpaint"])
 def test_one_batch_is_learnt_by_heart(
-    name: str, people: Path, repository: Path, long: bool, figures: Callable[[str], None]
+    name: str, only_long: None, people: Path, repository: Path, figures: Callable[[str], None]
 ) -> None:
-    if not long:
-        pytest.skip("the long form only (--proof)")
     task, batch, seeds = one_batch(name, people)
     before = seen(task, batch, seeds)
     losses = learn(task, batch, seeds, STEPS)

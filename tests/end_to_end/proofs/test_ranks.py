@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +31,9 @@ def close(one: dict[str, Any], two: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("task", ["hand", "outpaint"])
-def test_two_ranks_do_what_one_does(task: str, run: Run, figures: Callable[[str], None]) -> None:
+def test_two_ranks_do_what_one_does(task: str, run: Run, long: bool, figures: Callable[[str], None]) -> None:
+    if task == "outpaint" and not long:
+        pytest.skip("the long form only (--proof)")
     one = run(task, "one", *RECIPE, "data.num_workers=0")
     two = run(task, "two", *RECIPE, *TWO)
     notes = two.ranks()
@@ -46,6 +47,7 @@ def test_two_ranks_do_what_one_does(task: str, run: Run, figures: Callable[[str]
     figures(f"{task}: losses of two ranks and of one differ by {worst:.1e}, weights of the ranks by nothing")
 
 
+@pytest.mark.usefixtures("only_long")
 def test_the_world_size_may_change_on_resume(run: Run) -> None:
     """2 -> 1 -> 2 ranks, other batches and workers: the same samples in every global batch."""
     start = [item for item in RECIPE if "max_steps" not in item]
@@ -73,6 +75,7 @@ def test_a_nan_of_one_rank_is_left_out_by_all(run: Run) -> None:
     assert training.output.count("left out, its gradient is not finite") == 2
 
 
+@pytest.mark.usefixtures("only_long")
 def test_too_many_nans_end_all_ranks(run: Run) -> None:
     steps = {"rank": 0, "steps": [1, 2, 3]}
     training = run("hand", "nans", *RECIPE, *TWO, "trainer.max_skipped=3", nan=steps, expect=1)
@@ -80,6 +83,7 @@ def test_too_many_nans_end_all_ranks(run: Run) -> None:
     assert "Traceback" not in training.output
 
 
+@pytest.mark.usefixtures("only_long")
 @pytest.mark.parametrize("fault", ["die", "stall"])
 def test_all_end_when_one_is_gone(fault: str, run: Run, same_state: Callable[..., list[str]]) -> None:
     """Within the timeout, with a checkpoint from which the run goes on to the bits of an undisturbed one."""
@@ -88,11 +92,14 @@ def test_all_end_when_one_is_gone(fault: str, run: Run, same_state: Callable[...
     settings = (*RECIPE, *TWO, "trainer.timeout_s=40")
     process = run("hand", "lost", *settings, expect=1, **{fault: {"rank": 1, "step": 3}})
     assert time.monotonic() - begun < 40 + 60  # the timeout, and starting two processes on a loaded machine
-    assert re.search(r"rank|process|peer|[Tt]imed? ?out", process.output)
+    if fault == "stall":  # of one that dies, Lightning's own watchman ends the others before they notice
+        assert "error: rank 0: another rank ended, or did not answer for trainer.timeout_s=40" in process.output
+        assert "Traceback" not in process.output
     again = run("hand", "lost", *RECIPE, *TWO)
     assert same_state(again.checkpoint, whole.checkpoint) == []
 
 
+@pytest.mark.usefixtures("only_long")
 @pytest.mark.parametrize("validation", [1, 2, 3])
 def test_uneven_shares_end_together(validation: int, run: Run) -> None:
     """One, two or three validation samples for two ranks; with one, a rank would have none."""

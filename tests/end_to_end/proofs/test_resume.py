@@ -16,9 +16,8 @@ import pytest
 
 from h2d.runs import checkpoints_of, step_of
 
-STEPS = 20
 RECIPE = (
-    f"trainer.max_steps={STEPS}",
+    "trainer.max_steps=20",
     "trainer.global_batch=6",  # an epoch of 12 samples takes two steps
     "data.batch_size=2",  # three accumulated batches
     "optim.ema_decay=0.9",
@@ -47,13 +46,17 @@ def test_resume_at_random_steps_is_bit_identical(
 
     from h2d.train import train
 
+    steps = 20 if long else 8
+    if not long and (task == "hand") == (workers == 0):
+        pytest.skip("the long form only (--proof)")
+
     def trained(name: str, resume: str = "never") -> tuple[Path, dict[str, Any]]:
-        settings = (*RECIPE, f"run.name={name}", f"data.num_workers={workers}")
+        settings = (*RECIPE[1:], f"run.name={name}", f"data.num_workers={workers}", f"trainer.max_steps={steps}")
         folder = train(smoke(tmp_path, task, *settings), resume)
         return folder, torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
 
     folder, whole = trained("whole")
-    stops = sorted(random.Random(task).sample(range(1, STEPS), 10 if long else 1))
+    stops = sorted(random.Random(task).sample(range(1, steps), 10 if long else 1))
     for stop in stops:
         _, resumed = trained(f"from-{stop}", str(folder / "checkpoints" / f"step-{stop:07d}.ckpt"))
         assert same_state(resumed, whole) == [], stop
