@@ -57,7 +57,9 @@ class Autoencoder(DiffusionTask):
         posterior = self.vae.encode(image).latent_dist
         latents = posterior.sample(generator=list(rng))
         if self.training:
-            self.latent_std.lerp_(latents.detach().float().std(), STD_MOMENTUM)
+            spread = latents.detach().float().std()
+            spread = torch.where(torch.isfinite(spread), spread, self.latent_std)  # a step that will be left out
+            self.latent_std.lerp_(spread, STD_MOMENTUM)
         pixels, edges, colours = reconstruction_losses(image, self.vae.decode(latents).sample)
         kl = posterior.kl().mean()
         total = pixels + edges + COLOUR_WEIGHT * colours + KL_WEIGHT * kl

@@ -17,6 +17,12 @@ def test_autoencoder_learns_and_measures_its_latents(experiment: Any, batch: dic
     assert "latent_std" in task.state_dict()
 
 
+def test_a_picture_that_is_no_number_leaves_the_measured_spread_alone(experiment: Any, batch: dict[str, Any]) -> None:
+    task = Autoencoder(experiment, tiny_vae())
+    task.losses({**batch, "image": batch["image"] * float("nan")}, generators(range(4)))
+    assert task.latent_std == 1
+
+
 def test_reconstruction_losses_by_hand() -> None:
     stripes = torch.tensor([0.0, 1.0]).repeat(8, 4)[None, None]  # 8 x 8 pixels, vertical stripes
     pixels, edges, colours = reconstruction_losses(torch.zeros_like(stripes), stripes)
