@@ -109,7 +109,7 @@ proof-data: $(READY)  ## the long proofs of data preparation: kills, full disks,
 	$(PY) -m pytest tests/data_prep/proofs --proof -q $(ARGS)
 
 proof-train: $(READY)  ## the long proofs of training: kills, resumes, ranks, damaged checkpoints, one batch by heart (XX minutes)
-	$(PY) -m pytest tests/proofs tests/end_to_end/proofs --proof -q $(ARGS)
+	$(PY) -m pytest tests/proofs tests/end_to_end/proofs tests/end_to_end/test_callbacks.py --proof -q $(ARGS)
 
 SD15 := $(RUNS)/proof-sd15
 SD15_DATA := data.shards=$(SD15)/data/shards model.base=$(SD15)/base run.dir=$(SD15)

@@ -42,6 +42,13 @@ def long(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
+def only_long(long: bool) -> None:
+    """Skips what would take too long for every test run."""
+    if not long:
+        pytest.skip("the long form only (--proof)")
+
+
+@pytest.fixture
 def figures(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Takes the line that the long form prints in the end."""
     return partial(record_property, "figures")

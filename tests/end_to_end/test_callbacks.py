@@ -16,6 +16,7 @@ from PIL import Image
 
 from h2d.config import to_plain
 from h2d.errors import CheckpointError
+from h2d.runs import checkpoints_of
 from h2d.sampling_callback import TwoStageEvaluation
 from h2d.train import train
 
@@ -145,7 +146,7 @@ def test_what_is_broken_from_the_start_stops_at_once(
     _fail(monkeypatch, "h2d.sampling_callback.measure_task", KeyError("prompt"))
     with pytest.raises(KeyError):
         train(smoke(tmp_path, "hand"))
-    assert not (tmp_path / "hand" / "checkpoints").exists()
+    assert checkpoints_of(tmp_path / "hand") == []
 
 
 def test_empty_masks_are_counted_in_one_line(
@@ -211,7 +212,7 @@ def _two_ranks(smoke: Callable[..., Any], tmp_path: Path, failing: int, *setting
     return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("only_long")
 def test_a_rank_that_fails_does_not_leave_the_others_waiting(smoke: Callable[..., Any], tmp_path: Path) -> None:
     done = _two_ranks(smoke, tmp_path, 2, "run.name=failing", "evaluation.every_n_steps=1")
     assert done.returncode == 0, done.stderr
@@ -226,9 +227,9 @@ def test_a_rank_that_fails_does_not_leave_the_others_waiting(smoke: Callable[...
         assert torch.equal(one, two), name
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("only_long")
 def test_a_rank_that_is_broken_from_the_start_ends_all(smoke: Callable[..., Any], tmp_path: Path) -> None:
     done = _two_ranks(smoke, tmp_path, 1)
     assert done.returncode != 0
     assert "OutOfMemoryError: no memory" in done.stderr
-    assert not (tmp_path / "hand" / "checkpoints").exists()
+    assert checkpoints_of(tmp_path / "hand") == []

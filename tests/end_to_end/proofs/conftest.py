@@ -98,10 +98,3 @@ STATE = ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers
 def same_state() -> Callable[[dict[str, Any], dict[str, Any]], list[str]]:
     """Names of what differs between the ends of two runs."""
     return lambda one, two: [name for key in STATE for name in differing(one.get(key), two.get(key), key)]
-
-
-@pytest.fixture
-def only_long(long: bool) -> None:
-    """Skips what would take too long for every test run."""
-    if not long:
-        pytest.skip("the long form only (--proof)")
