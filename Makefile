@@ -108,7 +108,7 @@ test: $(READY)  ## all tests (about ten minutes on two cores)
 proof-data: $(READY)  ## the long proofs of data preparation: kills, full disks, damaged files (a quarter of an hour on two cores)
 	$(PY) -m pytest tests/data_prep/proofs --proof -q $(ARGS)
 
-proof-train: $(READY)  ## the long proofs of training: kills, resumes, ranks, damaged checkpoints, one batch by heart (XX minutes)
+proof-train: $(READY)  ## the long proofs of training: kills, resumes, ranks, damaged checkpoints, one batch by heart (half an hour on two cores)
 	$(PY) -m pytest tests/proofs tests/end_to_end/proofs tests/end_to_end/test_callbacks.py --proof -q $(ARGS)
 
 SD15 := $(RUNS)/proof-sd15
@@ -119,7 +119,7 @@ proof-sd15: $(READY)  ## one step of both stages at the size of Stable Diffusion
 	$(PREP) generate synthetic root=$(SD15)/raw count=40 seed=7 jobs=$(JOBS)
 	$(PREP) all synthetic root=$(SD15)/raw out=$(SD15)/data keypoints=exact jobs=$(JOBS)
 	test -d $(SD15)/base/unet || $(PY) -m h2d.networks.sd15 $(SD15)/base
-	rm -rf $(SD15)/hand $(SD15)/outpaint
+	rm -rf $(SD15)/proof_sd15_hand $(SD15)/proof_sd15_outpaint
 	$(H2D) train experiments/proof_sd15_hand $(SD15_DATA) --dry-run $(ARGS) | tail -n 7
 	$(H2D) train experiments/proof_sd15_hand $(SD15_DATA) $(ARGS)
 	$(H2D) train experiments/proof_sd15_outpaint $(SD15_DATA) model.controlnet=$(SD15)/base/controlnet --dry-run $(ARGS) | tail -n 7

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_error(SetupError(f"{error.filename}: permission denied"))
         return 2
     except KeyboardInterrupt:
-        again = "; --resume auto goes on from the last checkpoint" if "resume" in options else ""
+        again = "; --resume auto goes on from the last checkpoint, where there is one" if "resume" in options else ""
         print(f"interrupted{again}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, `head` for example, has seen enough

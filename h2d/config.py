@@ -235,7 +235,7 @@ def _parse_overrides(overrides: Iterable[str]) -> tuple[list[Setting], list[str]
             complaints.append(f"{origin}: {item!r} is not of the form key=value")
             continue
         if key in seen:
-            complaints.append(f"{origin}: {key} is given twice; a value with braces needs quotes around it")
+            complaints.append(f"{origin}: {key} is given twice: keep one; a value with braces needs quotes around it")
         seen.add(key)
         try:
             value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore

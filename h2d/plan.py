@@ -24,12 +24,12 @@ def describe(experiment: Experiment, resume: str = "never") -> str:
     checkpoint = choose_checkpoint(run_folder(experiment), resume)
     check_partner(experiment)
     settled = with_total_steps(experiment, manifest)
-    if checkpoint:
-        check_resumable(checkpoint, settled, manifest)
+    step = check_resumable(checkpoint, settled, manifest) if checkpoint else 0
     memory, settings = estimate(settled), settled.trainer
     counts = ", ".join(f"{count:,} {split}" for split, count in manifest.counts.items())
     epochs = settings.max_steps * settings.global_batch / manifest.counts["train"]
     start = f"resumes {checkpoint}" if checkpoint else "starts afresh"
+    start = start if step < settings.max_steps else f"is complete at step {step:,}: there is nothing to do"
     return "\n".join(
         [
             f"run       {run_folder(settled)}, {start}",

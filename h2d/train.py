@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from contextlib import nullcontext
+import subprocess
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +33,9 @@ from h2d.tasks.base import DiffusionTask
 from h2d.tasks.hand import HandGenerator
 from h2d.tasks.outpaint import Outpainter
 from h2d.tasks.text_to_image import TextToImage
+
+LAST_WORDS_S = 5
+"""Seconds that a rank has for its own error message when another one has failed."""
 
 
 class RankLostError(H2DError):
@@ -90,11 +94,20 @@ def _fit(run: Run, checkpoint: Path | None) -> None:
             raise KeyboardInterrupt from None
         raise
     except Exception as error:
-        if launcher := run.trainer.strategy.launcher:
-            launcher.kill(signal.SIGKILL)  # a rank that hangs hears nothing else
+        _end_other_ranks(run.trainer)
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise _lost(run, error) from error
         raise
+
+
+def _end_other_ranks(trainer: L.Trainer) -> None:
+    """Let the ranks that this process started say what is wrong with them, and end those that hang."""
+    launcher = trainer.strategy.launcher
+    for process in getattr(launcher, "procs", ()):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LAST_WORDS_S)
+    if launcher:
+        launcher.kill(signal.SIGKILL)  # a rank that hangs hears nothing else
 
 
 def _lost(run: Run, error: Exception) -> RankLostError:

@@ -236,7 +236,7 @@ def test_config_needs_no_heavy_package() -> None:
 
 def test_a_key_given_twice_is_refused() -> None:
     """What a shell makes of ``data.shards=data/{a,b}/shards`` without quotes."""
-    with pytest.raises(ConfigError, match=r"data\.shards is given twice; a value with braces needs quotes"):
+    with pytest.raises(ConfigError, match=r"data\.shards is given twice: keep one; a value with braces needs quotes"):
         compose("hand", ["data.shards=data/a/shards", "data.shards=data/b/shards"])
 
 

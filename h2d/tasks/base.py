@@ -160,17 +160,29 @@ class DiffusionTask(L.LightningModule, ABC):
         checkpoint["made_by"] = self.made_by
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check every number, and set Lightning's count of batches to whole steps, as accumulation may have changed.
+        """Check every number, and let the settings of this start hold where Lightning would bring back the old ones.
 
         Raises:
             CheckpointError: a number is missing, of another shape or not finite.
         """
         averaged = self.experiment.optim.ema_decay is not None
         check_state(checkpoint, self, averaged, str(self.trainer.ckpt_path))
-        batches = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
+        self._keep_rates(checkpoint)
+        batches = checkpoint["global_step"] * self.trainer.accumulate_grad_batches  # whole steps, also with another one
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         for part in ("current", "total"):
             progress[part] |= dict.fromkeys(("ready", "started", "processed", "completed"), batches)
+
+    def _keep_rates(self, checkpoint: dict[str, Any]) -> None:
+        settings = self.experiment.optim
+        factor = lr_factor(settings.warmup_steps, settings.schedule, self.experiment.trainer.max_steps)
+        rate = settings.lr * factor(checkpoint["global_step"])
+        fixed = {"lr": rate, "initial_lr": settings.lr, "weight_decay": settings.weight_decay, "fused": settings.fused}
+        for optimizer in checkpoint["optimizer_states"]:
+            for group in optimizer["param_groups"]:
+                group |= fixed
+        for schedule in checkpoint["lr_schedulers"]:
+            schedule |= {"base_lrs": [settings.lr], "_last_lr": [rate]}
 
     def noise_weight(self, scheduler: DDPMScheduler, timesteps: Tensor) -> Tensor | None:
         """Weights (B,) of the noise loss by signal-to-noise ratio; None without ``loss.min_snr_gamma``."""

@@ -89,3 +89,19 @@ def test_other_data(stopped: Callable[..., Any], shards: Path, tmp_path: Path) -
     write_manifest(tmp_path / "fewer", Manifest(manifest.split("train"), {"synthetic": 12}, {}))
     with pytest.raises(CheckpointError, match=r"other data \(18 synthetic; here 12 synthetic\)"):
         train(stopped("trainer.max_steps=4", f"data.shards={tmp_path / 'fewer'}"), resume="auto")
+
+
+def test_a_changed_learning_rate_holds(smoke: Callable[..., Any], tmp_path: Path) -> None:
+    """Lightning brings back the rate of the checkpoint."""
+    settings = ("trainer.max_steps=2", "optim.warmup_steps=1")
+    train(smoke(tmp_path, "hand", *settings))
+    folder = train(smoke(tmp_path, "hand", "trainer.max_steps=3", "optim.lr=0.5", "optim.weight_decay=0.1"), "auto")
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    (group,) = checkpoint["optimizer_states"][0]["param_groups"]
+    assert (group["lr"], group["weight_decay"]) == (0.5, 0.1)
+    assert checkpoint["lr_schedulers"][0]["base_lrs"] == [0.5]
+
+
+def test_a_dry_run_of_a_complete_run_says_so(smoke: Callable[..., Any], ended: Path) -> None:
+    experiment = smoke(ended.parent, "tiny_autoencoder", *SETTINGS)
+    assert "is complete at step 3: there is nothing to do" in describe(experiment, "auto")
