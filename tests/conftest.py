@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+# One thread: how a sum is shared out decides its last bit, and the tests' networks are too small to gain by more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GLOG_minloglevel", "3")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
