@@ -21,7 +21,7 @@ PORT  ?= 6006
 	data-hagrid data-interhand data-reinterhand data-laion data-folder data-synthetic
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---------------------------------------------------------------------------------------------------- environment
 setup: $(READY)  ## make .venv from the lock file (every other target does it by itself)
