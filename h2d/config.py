@@ -19,8 +19,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from h2d.errors import ConfigError
-from h2d.experiment import MISSING, Experiment, problems
+from h2d.experiment import MISSING, Experiment
 from h2d.experiment_files import CONFIG_ROOT, find, find_preset, shown
+from h2d.experiment_rules import problems
 
 __all__ = [
     "CONFIG_ROOT",

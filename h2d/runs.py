@@ -51,11 +51,6 @@ def checkpoints_of(folder: Path) -> list[Path]:
     return _steps_in(checkpoint_folder(folder))
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of the highest step in a run's folder, sound or not."""
-    return next(iter(checkpoints_of(folder)), None)
-
-
 def choose_checkpoint(folder: Path, resume: str) -> Path | None:
     """What training continues from.
 
@@ -72,7 +67,7 @@ def choose_checkpoint(folder: Path, resume: str) -> Path | None:
     if resume == "auto":
         return _newest_sound(folder)
     chosen = _sound_file(resume) if resume != "never" else None
-    newest = _newest_sound(folder) if chosen else newest_checkpoint(folder)
+    newest = _newest_sound(folder) if chosen else next(iter(checkpoints_of(folder)), None)
     if newest and (chosen is None or chosen.resolve() != newest.resolve()):
         raise ConfigError(
             f"{folder} already holds a run (checkpoint of step {step_of(newest):,})",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,41 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--proof", action="store_true", help="the long forms of the proofs: faults by the thousand")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Gives a file system with such options, or changes it; skips the test where mounting is not allowed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> Path:
+        again = "remount," if folder.is_mount() else ""
+        words = ["mount", "-t", "tmpfs", "-o", again + options, "tmpfs", str(folder)]
+        if subprocess.run(words, capture_output=True).returncode:
+            pytest.skip("this user may not mount a small file system")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def seal() -> Callable[[Any, Path], Path]:
+    """``seal(content, path)`` leaves a sealed file, whatever is in it."""
+    import torch
+
+    from h2d.seals import SealedFile
+
+    def write(content: Any, path: Path) -> Path:
+        with open(path, "wb") as file:
+            sealed = SealedFile(file)
+            torch.save(content, sealed)
+            sealed.seal()
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -97,7 +97,7 @@ def _failing(error: BaseException, monkeypatch: Any) -> None:
     def fail(options: Any) -> None:
         raise error
 
-    monkeypatch.setattr("h2d.cli._config_list", fail)
+    monkeypatch.setattr("h2d.inspect_commands._config_list", fail)
 
 
 def test_interrupt_is_130(monkeypatch: Any) -> None:

@@ -15,19 +15,12 @@ import torch
 from h2d.errors import CheckpointError
 from h2d.seals import SealedFile, check_seal
 
+Seal = Callable[[Any, Path], Path]
 CONTENT = {"state_dict": {"w": torch.arange(300.0), "b": torch.ones(5)}, "hyper_parameters": {"task": "hand"}}
 
 
-def write(path: Path, content: Any = CONTENT) -> Path:
-    with open(path, "wb") as file:
-        sealed = SealedFile(file)
-        torch.save(content, sealed)
-        sealed.seal()
-    return path
-
-
-def test_the_comment_is_the_sum_over_what_stands_before_it(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.ckpt")
+def test_the_comment_is_the_sum_over_what_stands_before_it(seal: Seal, tmp_path: Path) -> None:
+    path = seal(CONTENT, tmp_path / "a.ckpt")
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         comment = archive.comment
@@ -38,8 +31,8 @@ def test_the_comment_is_the_sum_over_what_stands_before_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-def test_torch_reads_a_sealed_file(mapped: bool, tmp_path: Path) -> None:
-    loaded = torch.load(str(write(tmp_path / "a.ckpt")), weights_only=True, mmap=mapped)
+def test_torch_reads_a_sealed_file(mapped: bool, seal: Seal, tmp_path: Path) -> None:
+    loaded = torch.load(str(seal(CONTENT, tmp_path / "a.ckpt")), weights_only=True, mmap=mapped)
     assert torch.equal(loaded["state_dict"]["w"], torch.arange(300.0))
 
 
@@ -56,9 +49,9 @@ def test_the_pieces_in_which_it_is_written_do_not_matter(size: int, tmp_path: Pa
     assert (tmp_path / "a.ckpt").read_bytes()[: len(plain.getvalue()) - 2] == plain.getvalue()[:-2]
 
 
-def test_flipped_bits_and_cut_ends(tmp_path: Path, long: bool, figures: Callable[[str], None]) -> None:
+def test_flipped_bits_and_cut_ends(seal: Seal, tmp_path: Path, long: bool, figures: Callable[[str], None]) -> None:
     """Any bit, any length in the long form; torch itself takes most of the flips for good."""
-    path = write(tmp_path / "a.ckpt")
+    path = seal(CONTENT, tmp_path / "a.ckpt")
     good, rng = path.read_bytes(), random.Random(0)
     bits = range(len(good) * 8) if long else rng.sample(range(len(good) * 8), 100)
     refused, unnoticed = 0, 0
@@ -95,8 +88,8 @@ def torch_takes(path: Path) -> bool:
     return True
 
 
-def test_bytes_after_the_end(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.ckpt")
+def test_bytes_after_the_end(seal: Seal, tmp_path: Path) -> None:
+    path = seal(CONTENT, tmp_path / "a.ckpt")
     path.write_bytes(path.read_bytes() + b"\n")
     with pytest.raises(CheckpointError, match="no checksum at its end"):
         check_seal(path)

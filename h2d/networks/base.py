@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -55,12 +54,11 @@ def resolve_base(name: str) -> str:
     return name
 
 
-def load_frozen(base: str, dtype: torch.dtype = torch.float32) -> FrozenParts:
-    """VAE, text encoder and tokenizer of a base.
+def load_frozen(base: str) -> FrozenParts:
+    """VAE, text encoder and tokenizer of a base, in float32.
 
     Args:
         base: see :func:`resolve_base`.
-        dtype: of the weights; half precision serves training with mixed precision, and nothing that is exported.
 
     Raises:
         SetupError: a part is missing or cannot be fetched.
@@ -69,8 +67,7 @@ def load_frozen(base: str, dtype: torch.dtype = torch.float32) -> FrozenParts:
     source = resolve_base(base)
     check_family(source)
     vae, text_encoder = load_part(AutoencoderKL, source, "vae"), load_part(CLIPTextModel, source, "text_encoder")
-    parts = FrozenParts(vae, text_encoder, load_tokenizer(source))
-    return parts if dtype == torch.float32 else parts.to(dtype=dtype)
+    return FrozenParts(vae, text_encoder, load_tokenizer(source))
 
 
 def load_tokenizer(source: str) -> CLIPTokenizer:
@@ -86,13 +83,12 @@ def load_tokenizer(source: str) -> CLIPTokenizer:
     return tokenizer
 
 
-def load_unet(base: str, unet: str | None = None, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
-    """Denoising UNet of a base, or another one that fits it.
+def load_unet(base: str, unet: str | None = None) -> UNet2DConditionModel:
+    """Denoising UNet of a base, or another one that fits it, in float32.
 
     Args:
         base: see :func:`resolve_base`.
         unet: a .safetensors file, a diffusers folder or a hub id in place of the base's own.
-        dtype: of the weights.
 
     Raises:
         SetupError: it is missing or cannot be fetched.
@@ -102,13 +98,13 @@ def load_unet(base: str, unet: str | None = None, dtype: torch.dtype = torch.flo
     config = part_config(source, "unet")
     check_unet(config, f"{source}/unet")
     if unet is None:
-        return load_part(UNet2DConditionModel, source, "unet", dtype)
+        return load_part(UNet2DConditionModel, source, "unet")
     if Path(unet).expanduser().is_file():
-        return load_unet_file(_safe_file(unet), config, dtype)
+        return load_unet_file(_safe_file(unet), config)
     other, subfolder = locate_unet(unet)
     file = fetch_file(other, f"{subfolder}/config.json".lstrip("/"))
     check_unet(read_config(file), unet, text_width(config))
-    return load_part(UNet2DConditionModel, other, subfolder or None, dtype)
+    return load_part(UNet2DConditionModel, other, subfolder or None)
 
 
 def locate_unet(name: str) -> tuple[str, str]:

@@ -20,20 +20,19 @@ _FIRST = {"conv_in.weight": "diffusers", "input_blocks.0.0.weight": "original"}
 HINT = "a UNet of Stable Diffusion 1.5's family is needed, or a checkpoint that holds one"
 
 
-def load_unet_file(path: Path, config: dict[str, Any], dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
-    """The UNet in a file, with every weight present, of the right shape and finite; what else it holds is not read.
+def load_unet_file(path: Path, config: dict[str, Any]) -> UNet2DConditionModel:
+    """The UNet in a file as float32, every weight present, of the right shape and finite; the rest is not read.
 
     Args:
         path: a .safetensors file.
         config: of the base model's UNet, which says what shapes are right.
-        dtype: what the weights become.
 
     Raises:
         CheckpointError: naming the file and the first weight that is wrong.
     """
     with torch.device("meta"):
         unet: UNet2DConditionModel = UNet2DConditionModel.from_config(config)
-    weights = _read(path, unet.config, dtype)
+    weights = _read(path, unet.config)
     needed = {name: weight.shape for name, weight in unet.state_dict().items()}
     for name, weight in weights.items():
         if name not in needed or weight.shape != needed[name]:
@@ -46,13 +45,13 @@ def load_unet_file(path: Path, config: dict[str, Any], dtype: torch.dtype = torc
     return unet.eval()
 
 
-def _read(path: Path, config: Any, dtype: torch.dtype) -> dict[str, Tensor]:
+def _read(path: Path, config: Any) -> dict[str, Tensor]:
     """Weights under diffusers' names."""
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
             prefix, layout = _find(names, path)
-            weights = {n.removeprefix(prefix): file.get_tensor(n).to(dtype) for n in names if n.startswith(prefix)}
+            weights = {n.removeprefix(prefix): file.get_tensor(n).float() for n in names if n.startswith(prefix)}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}", HINT) from error
     if layout == "diffusers":

@@ -223,7 +223,7 @@ def test_frozen_parts_move(folder):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_parts_in_half_precision_answer_in_float32_and_keep_their_digest(folder, frozen, dtype):
-    parts = base.load_frozen(str(folder), dtype)
+    parts = base.load_frozen(str(folder)).to(dtype=dtype)
     assert parts.vae.dtype == parts.text_encoder.dtype == dtype
     assert parts.vae_digest == frozen.vae_digest
     image = torch.rand(2, 3, 32, 32) * 2 - 1

@@ -5,8 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -20,24 +19,6 @@ from h2d.runs import checkpoint_folder, prepare_folder
 
 PAGE = 4096
 NOBODY = 65534
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Gives a file system with such options, or changes it; skips the test where mounting is not allowed."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(options: str) -> Path:
-        again = "remount," if folder.is_mount() else ""
-        words = ["mount", "-t", "tmpfs", "-o", again + options, "tmpfs", str(folder)]
-        if subprocess.run(words, capture_output=True).returncode:
-            pytest.skip("this user may not mount a small file system")
-        return folder
-
-    yield mount
-    if folder.is_mount():
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def content(number: int) -> dict[str, object]:

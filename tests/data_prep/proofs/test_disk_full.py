@@ -17,22 +17,9 @@ PAGE = 4096
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Gives a file system of so many pages and files, or changes it; skips the test where mounting is not allowed."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def resize(pages: int, files: int = 1000) -> Path:
-        again = "remount," if folder.is_mount() else ""
-        options = f"{again}size={pages * PAGE},nr_inodes={files}"
-        words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-        if subprocess.run(words, capture_output=True).returncode:
-            pytest.skip("this user may not mount a small file system")
-        return folder
-
-    yield resize
-    if folder.is_mount():
-        subprocess.run(["umount", str(folder)], check=True)
+def sized(disk: Callable[[str], Path]) -> Callable[..., Path]:
+    """Gives a file system of so many pages and files, or changes it."""
+    return lambda pages, files=1000: disk(f"size={pages * PAGE},nr_inodes={files}")
 
 
 def in_order(whole: Any) -> list[tuple[str, int]]:
@@ -67,7 +54,7 @@ def judge(name: str, out: Path, files: dict[str, bytes], whole: Any, output: Any
 
 
 def test_the_disk_ends_within_any_file(
-    alone: Any, disk: Any, content: Any, capsys: Any, long: bool, figures: Callable[[str], None]
+    alone: Any, sized: Callable[..., Path], content: Any, capsys: Any, long: bool, figures: Callable[[str], None]
 ) -> None:
     order = in_order(alone)
     wanted = range(1, len(order)) if long else [names(order).index(name) for name in chosen(order)]
@@ -76,10 +63,10 @@ def test_the_disk_ends_within_any_file(
         name, pages = order[number]
         before = sum(size for _, size in order[:number])
         for missing in {1, pages} if long else {1}:
-            out = disk(before + pages - missing) / "out"
+            out = sized(before + pages - missing) / "out"
             assert prepare(alone, out) == 2
             judge(name, out, content(out), alone, capsys.readouterr())
-            disk(10_000)
+            sized(10_000)
             assert prepare(alone, out) == 0
             assert content(out) == alone.files
             subprocess.run(["umount", str(out.parent)], check=True)
@@ -89,17 +76,17 @@ def test_the_disk_ends_within_any_file(
 
 
 def test_the_disk_takes_no_more_files(
-    alone: Any, disk: Any, content: Any, capsys: Any, long: bool, figures: Callable[[str], None]
+    alone: Any, sized: Callable[..., Path], content: Any, capsys: Any, long: bool, figures: Callable[[str], None]
 ) -> None:
     """Folders and locks need room too."""
     count = len(list(alone.out.rglob("*")))
     limits = range(2, count + 2) if long else (2, 3, 4, 11)
     for files in limits:
-        out = disk(1000, files) / "out"
+        out = sized(1000, files) / "out"
         assert prepare(alone, out) == 2
         assert capsys.readouterr().err.startswith(f"error: cannot write {out}/")
         assert content(out).items() <= alone.files.items()
-        disk(1000)
+        sized(1000)
         assert prepare(alone, out) == 0
         assert content(out) == alone.files
         subprocess.run(["umount", str(out.parent)], check=True)
