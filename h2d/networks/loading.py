@@ -50,7 +50,8 @@ def _load_folder(kind: Any, source: str, where: str, options: dict[str, Any]) ->
     try:
         return kind.from_pretrained(source, local_files_only=True, **options)
     except BROKEN as error:
-        raise CheckpointError(f"cannot load {kind.__name__} from {where}: {first_line(error)}", LOCAL_HINT) from error
+        reason = first_line(error).removeprefix("Cannot load  because ").partition(". If you want to instead")[0]
+        raise CheckpointError(f"cannot load {kind.__name__} from {where}: {reason}", LOCAL_HINT) from error
 
 
 def _load_hub_id(kind: Any, source: str, where: str, options: dict[str, Any]) -> Any:

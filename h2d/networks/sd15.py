@@ -8,7 +8,6 @@ The folder serves proofs of size, time and memory where the real weights cannot 
 from __future__ import annotations
 
 import argparse
-import string
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,10 +65,11 @@ def write_base(folder: Path, seed: int = 0) -> None:
     from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from h2d.networks.tiny import noise_schedule, tiny_tokenizer
+    from h2d.networks.base import load_tokenizer, resolve_base
+    from h2d.networks.tiny import noise_schedule
 
     torch.manual_seed(seed)
-    words = tiny_tokenizer([string.ascii_lowercase])
+    words = load_tokenizer(resolve_base("tiny"))
     special = {f"{name}_token_id": getattr(words, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     parts = {
         "unet": lambda: UNet2DConditionModel(**UNET),

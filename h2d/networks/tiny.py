@@ -47,7 +47,10 @@ def tiny_unet() -> UNet2DConditionModel:
 
 
 def tiny_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
-    """Byte-pair encoding of CLIP's form, its merges learnt from ``captions``; any ASCII text can be encoded."""
+    """Byte-pair encoding of CLIP's form, its merges learnt from ``captions``; any ASCII text can be encoded.
+
+    The library numbers the words anew at each call, in no order: a text encoder belongs to the one it was trained with.
+    """
     alphabet = [character * 2 for character in string.printable if not character.isspace()]
     tokenizer = CLIPTokenizer(model_max_length=77)
     return tokenizer.train_new_from_iterator([*captions, *alphabet], vocab_size=VOCABULARY, show_progress=False)

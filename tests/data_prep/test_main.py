@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,13 @@ def test_nothing_heavy_is_loaded_before_the_input_is_checked() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_ends_with_130_and_leaves_nothing_half(people: Path, tmp_path: Path, number: int) -> None:
     words = ["all", "synthetic", f"root={people}", f"out={tmp_path}", "jobs=2", "chunk_size=1"]
-    process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(*words),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
     wait_for(tmp_path, "keypoints/*.tar")
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)

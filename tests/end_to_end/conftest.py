@@ -60,10 +60,11 @@ def base(tmp_path_factory: Any) -> Path:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from h2d.networks import tiny
+    from h2d.networks.base import load_tokenizer, resolve_base
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("base")
-    tokenizer = tiny.tiny_tokenizer(CAPTIONS)
+    tokenizer = load_tokenizer(resolve_base("tiny"))  # one trained here would number its words anew each time
     tokenizer.save_pretrained(folder / "tokenizer")
     tiny.noise_schedule().save_pretrained(folder / "scheduler")
     text = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}

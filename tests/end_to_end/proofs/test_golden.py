@@ -23,11 +23,12 @@ def losses_of(folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("task", ["hand", "outpaint"])
-def test_twenty_steps(task: str, run: Callable[..., Any]) -> None:
-    """In processes of their own: what else a process has loaded may change how it rounds."""
-    runs = [run(task, name, *RECIPE).folder for name in "ab"]
+def test_twenty_steps(task: str, smoke: Callable[..., Any], tmp_path: Path) -> None:
+    from h2d.train import train
+
+    runs = [train(smoke(tmp_path, task, *RECIPE, f"run.name={name}", "evaluation.split=none")) for name in "ab"]
     first, second = map(losses_of, runs)
     assert len(first) == STEPS
     assert first == second
     # Other processors add numbers in another order; a change of the method shows in the second or third digit.
-    assert first == pytest.approx(json.loads(GOLDEN.read_text())[task], rel=2e-3)
+    assert first == pytest.approx(json.loads(GOLDEN.read_text())[task], rel=5e-4)
