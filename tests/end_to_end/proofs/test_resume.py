@@ -85,9 +85,12 @@ def test_kills_at_random_moments_change_nothing(
     figures: Callable[[str], None],
 ) -> None:
     """The same command again and again, each time killed, ends with the bits of the run that was left alone."""
-    settings = [item for item in RECIPE if "keep" not in item] + ["data.num_workers=1", "trainer.max_steps=60"]
+    settings = [item for item in RECIPE if "keep" not in item] + [
+        "data.num_workers=1",
+        f"trainer.max_steps={60 if long else 20}",
+    ]
     whole, kills, rng = run("hand", "whole", *settings).checkpoint, 0, random.Random(0)
-    for _ in range(20 if long else 2):
+    for _ in range(20 if long else 1):
         process = launch("hand", "killed", *settings)
         killed_at_random(process, tmp_path / "killed" / "checkpoints", rng.uniform(0, 0.3))
         kills += process.returncode == -signal.SIGKILL
