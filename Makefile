@@ -41,7 +41,7 @@ lock:  ## resolve the newest dependencies into .ci/requirements.lock
 DEMO := $(RUNS)/demo
 
 # the commands of a real experiment, with the tiny preset; interrupted, it goes on where it stopped
-demo: $(READY)  ## the whole method on rendered people, from raw images to report.png (nine minutes on two cores)
+demo: $(READY)  ## the whole method on rendered people, from raw images to report.png (eight minutes on two cores)
 	$(PREP) generate synthetic root=$(DEMO)/raw count=240 seed=7 jobs=$(JOBS)
 	$(PREP) all synthetic root=$(DEMO)/raw out=$(DEMO)/data jobs=$(JOBS)
 	$(H2D) train experiments/demo_hand data.shards=$(DEMO)/data/shards run.dir=$(DEMO) run.name=hand --resume auto
