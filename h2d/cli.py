@@ -13,8 +13,10 @@ from pathlib import Path
 
 from h2d import __version__
 from h2d.arguments import command, overrides_of, takes_overrides
+from h2d.bench.command import add_bench
 from h2d.errors import H2DError, SetupError
 from h2d.inspect_commands import add_config, add_data, add_doctor
+from h2d.sample.command import add_sample
 
 EXAMPLES = """\
 examples:
@@ -71,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"h2d {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_train, _add_sample, _add_evaluate, _add_export, add_config, add_data, add_doctor):
+    for add in (_add_train, add_sample, _add_evaluate, _add_export, add_bench, add_config, add_data, add_doctor):
         add(commands)
     return parser
 
@@ -110,39 +112,6 @@ def _train(options: argparse.Namespace) -> None:
         from h2d.train import train
 
         train(experiment, options.resume)
-
-
-def _add_sample(commands: argparse._SubParsersAction) -> None:
-    parser = command(commands, "sample", _sample, "generate one image of a person in a given pose")
-    parser.add_argument("--pipeline", type=Path, required=True, metavar="DIR", help="folder that `h2d export` wrote")
-    parser.add_argument(
-        "--pose",
-        required=True,
-        metavar="FILE",
-        help="photograph, JSON of keypoints, or shards: FOLDER (its first test sample) or FOLDER::KEY",
-    )
-    parser.add_argument("--prompt", default=None, help="text; the sample's own caption when it has one")
-    parser.add_argument("--blending", choices=("sequential", "naive", "bbox"), default="sequential")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=50, help="denoising steps of each stage (%(default)s)")
-    parser.add_argument("--guidance", type=float, default=7.5, help="classifier-free guidance (%(default)s)")
-    parser.add_argument(
-        "--start-radius",
-        type=float,
-        default=49.0,
-        help="radius of the first, largest mask of sequential blending, in pixels at 512 (%(default)s)",
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda or auto (%(default)s)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="result.png, stages.png, sample.json")
-
-
-def _sample(options: argparse.Namespace) -> None:
-    from h2d.quiet import quiet_libraries
-    from h2d.sample import SampleRequest, sample
-
-    quiet_libraries()
-    names = ("pipeline", "pose", "prompt", "blending", "seed", "steps", "guidance", "start_radius", "device", "out")
-    print(sample(SampleRequest(**{name: getattr(options, name) for name in names})))
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:

@@ -25,7 +25,6 @@ from h2d.measurements import Evaluation, Measurement
 from h2d.metrics.suite import Suite
 from h2d.pictures import HandCrops, Indexed, Picture, batches, sample_hands, sample_people
 from h2d.pipelines.hand import HandPipeline
-from h2d.pipelines.loading import load_pipeline
 from h2d.pipelines.two_stage import TwoStagePipeline
 from h2d.randomness import preserved_rng
 from h2d.reports import Report
@@ -235,7 +234,7 @@ def _total(experiment: Experiment) -> int:
 
 
 def _load(folder: Path, experiment: Experiment) -> TwoStagePipeline:
-    pipeline = load_pipeline(folder)
+    pipeline = TwoStagePipeline.from_pretrained(folder)
     if (blend := _blend(pipeline)) != experiment.sampling.blend:
         raise ConfigError(
             f"{folder} was trained with blend={blend}, not {experiment.sampling.blend}", f"set sampling.blend={blend}"

@@ -16,9 +16,9 @@ def labelled_grid(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str], c
     """A table of pictures with a label above each column.
 
     Args:
-        rows: pictures uint8 ``(H, W)`` or ``(H, W, 3)``; square ones look best.
+        rows: pictures uint8 ``(H, W)`` or ``(H, W, 3)``.
         labels: of the columns.
-        cell: side in pixels to which every picture is resized; small ones are enlarged without blur.
+        cell: longer side in pixels to which every picture is resized; small ones are enlarged without blur.
 
     Returns:
         uint8 ``(H, W, 3)``.
@@ -30,7 +30,9 @@ def labelled_grid(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str], c
         x = GAP + column * (cell + GAP)
         pen.text((x + cell / 2, HEADER / 2), label, INK, font=font, anchor="mm")
         for number, row in enumerate(rows):
-            sheet.paste(_fitted(row[column], cell), (x, HEADER + number * (cell + GAP)))
+            picture = _fitted(row[column], cell)
+            corner = (x + (cell - picture.width) // 2, HEADER + number * (cell + GAP) + (cell - picture.height) // 2)
+            sheet.paste(picture, corner)
     return np.asarray(sheet)
 
 
@@ -48,5 +50,6 @@ def mosaic(pictures: Sequence[np.ndarray], side: int) -> np.ndarray:
 
 def _fitted(picture: np.ndarray, side: int) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(picture)).convert("RGB")
-    method = Image.Resampling.NEAREST if side % image.width == 0 else Image.Resampling.BICUBIC
-    return image.resize((side, side), method)
+    longer = max(image.size)
+    method = Image.Resampling.NEAREST if side % longer == 0 else Image.Resampling.BICUBIC
+    return image.resize((round(image.width * side / longer), round(image.height * side / longer)), method)

@@ -201,4 +201,16 @@ def canvas_at(scheduler: Any, canvas: Tensor, noise: Tensor, timesteps: Tensor |
         raise ValueError(f"blend must be one of {BLENDS}, got {how!r}")
     if how == "clean" or timesteps is None:
         return canvas
-    return scheduler.add_noise(canvas, noise, timesteps)
+    if getattr(scheduler, "state_in_first_order", True):
+        return scheduler.add_noise(canvas, noise, timesteps)
+    return canvas + _half_way_sigma(scheduler) * noise
+
+
+def _half_way_sigma(scheduler: Any) -> Tensor:
+    """Noise level of the second call of a step with two, which the ``add_noise`` of KDPM2 and DPMSolverSDE do not know.
+
+    It is read off the scale of the network's input, ``1 / sqrt(sigma**2 + 1)``.
+    """
+    one = torch.ones((), device=scheduler.timesteps.device)
+    scale = scheduler.scale_model_input(one, scheduler.timesteps[scheduler.step_index])
+    return (scale**-2 - 1).clamp(min=0).sqrt()

@@ -94,18 +94,28 @@ def sample_people(
     return [_person(output, place, index, sample) for place, (index, sample) in enumerate(squares)]
 
 
-def _person(output: TwoStageOutput, place: int, index: int, sample: Sample) -> Picture:
-    size = len(sample.image)
-    boxes, masks = output.boxes[place], output.hand_masks[place]
-    panels = {
-        "pose": output.skeletons[place],
-        "hand (stage I)": mosaic([to_uint8(hand) for hand in output.hand_images[place]], size),
-        "predicted mask": mosaic([to_uint8(mask) for mask in masks], size),
-        "canvas": to_uint8(output.canvas[place] / 2 + 0.5),
-        "result": to_uint8(output.images[place]),
-        "photograph": sample.image,
+def person_panels(output: TwoStageOutput, row: int) -> dict[str, np.ndarray]:
+    """What the stages saw and made of one image, uint8 ``(H, W, 3)`` by label, the image itself as "result".
+
+    Args:
+        output: with ``output_type="pt"``.
+        row: of the image.
+    """
+    size = min(output.skeletons[row].shape[:2])
+    return {
+        "pose": output.skeletons[row],
+        "hand (stage I)": mosaic([to_uint8(hand) for hand in output.hand_images[row]], size),
+        "predicted mask": mosaic([to_uint8(mask) for mask in output.hand_masks[row]], size),
+        "canvas": to_uint8(output.canvas[row] / 2 + 0.5),
+        "result": to_uint8(output.images[row]),
     }
-    true_masks = [crop_mask(sample.hands, names, box, size) for box, names in boxes]
+
+
+def _person(output: TwoStageOutput, row: int, index: int, sample: Sample) -> Picture:
+    size = len(sample.image)
+    places, masks = output.places[row], output.hand_masks[row]
+    panels = {**person_panels(output, row), "photograph": sample.image}
+    true_masks = [crop_mask(sample.hands, here.names, here.box, size) for here in places]
     return Picture(index, sample, panels, _stack(masks, size), _stack(true_masks, size))
 
 

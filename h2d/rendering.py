@@ -62,28 +62,36 @@ def _add_gaussian(channel: np.ndarray, centres: np.ndarray, x: float, y: float, 
     np.maximum(window, vertical[:, None] * horizontal, out=window)
 
 
-def draw_openpose(pose: np.ndarray, size: int) -> np.ndarray:
+def draw_openpose(pose: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
     """Draw body, hands and face in OpenPose's v1.1 convention, the one of ``control_v11p_sd15_openpose``.
 
     Args:
-        pose: ``(133, 3)`` keypoints in pixels of a ``size`` x ``size`` image; points with ``v = 0`` are left out.
-        size: height and width of the result. The drawing is always made at 512 and then resized by area, so that line
-            widths are what the ControlNet saw in training.
+        pose: keypoints of one person ``(133, 3)`` or of several ``(P, 133, 3)``, in pixels of the result; points with
+            ``v = 0`` are left out. All bodies are drawn before all hands, and those before all faces.
+        height: of the result. The drawing is always made with a shorter side of 512 and then resized by area, so that
+            line widths are what the ControlNet saw in training.
+        width: of the result, its height when left out.
 
     Returns:
-        uint8 RGB ``(size, size, 3)``, black background.
+        uint8 RGB ``(height, width, 3)``, black background.
     """
     cv2 = _cv2()
-    scaled = pose.astype(np.float64)
-    scaled[:, :2] *= DRAWING_SIZE / size
-    canvas = np.zeros((DRAWING_SIZE, DRAWING_SIZE, 3), np.uint8)
-    _draw_body(cv2, canvas, scaled[BODY])
-    for points in ("left", "right"):
-        _draw_hand(cv2, canvas, scaled[HAND_SLICES[points]])
-    for point in scaled[FACE]:
+    width = width or height
+    scale = DRAWING_SIZE / min(height, width)
+    people = pose.reshape(-1, *pose.shape[-2:]).astype(np.float64)
+    people[..., :2] *= scale
+    canvas = np.zeros((round(height * scale), round(width * scale), 3), np.uint8)
+    for person in people:
+        _draw_body(cv2, canvas, person[BODY])
+    for person in people:
+        for side in ("left", "right"):
+            _draw_hand(cv2, canvas, person[HAND_SLICES[side]])
+    for point in people[:, FACE].reshape(-1, 3):
         if _drawable(point):
             cv2.circle(canvas, _pixel(point), FACE_RADIUS, FACE_RGB, -1)
-    return canvas if size == DRAWING_SIZE else cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
+    if scale == 1:
+        return canvas
+    return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _draw_body(cv2: ModuleType, canvas: np.ndarray, body: np.ndarray) -> None:
@@ -117,32 +125,37 @@ def overlay(image: np.ndarray, pose: np.ndarray, hands: np.ndarray | None = None
 
     Args:
         image: uint8 RGB ``(H, W, 3)``.
-        pose: ``(133, 3)`` in pixels of the image.
+        pose: ``(133, 3)``, or ``(P, 133, 3)`` for several people, in pixels of the image.
         hands: optional uint8 ``(H, W)``: 0 background, 1 right hand, 2 left hand.
 
     Returns:
         uint8 RGB ``(H, W, 3)``: right hand orange, left hand blue, body green, face white.
     """
-    cv2 = _cv2()
     result = image.copy()
-    unit = max(1, round(max(image.shape[:2]) / 400))
     for name, colour in OVERLAY_RGB.items():
         if hands is not None:
             inside = hands == HAND_LABELS[name]
             result[inside] = (0.5 * result[inside] + 0.5 * np.array(colour)).astype(np.uint8)
+    for person in pose[None] if pose.ndim == 2 else pose:
+        _draw_over(result, person, max(1, round(max(image.shape[:2]) / 400)))
+    return result
+
+
+def _draw_over(picture: np.ndarray, pose: np.ndarray, unit: int) -> None:
+    """One person ``(133, 3)``, with lines of ``unit`` pixels."""
+    cv2 = _cv2()
     body = pose[BODY]
     for a, b in ((5, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (6, 12), (11, 12)):
         if body[a, 2] > 0 and body[b, 2] > 0:
-            cv2.line(result, _pixel(body[a]), _pixel(body[b]), (60, 220, 60), unit, cv2.LINE_AA)
+            cv2.line(picture, _pixel(body[a]), _pixel(body[b]), (60, 220, 60), unit, cv2.LINE_AA)
     for x, y, v in pose[FACE]:
         if v > 0:
-            cv2.circle(result, (int(x), int(y)), unit, FACE_RGB, -1)
+            cv2.circle(picture, (int(x), int(y)), unit, FACE_RGB, -1)
     for points in HAND_SLICES.values():
         hand = pose[points]
         for index, (a, b) in enumerate(HAND_EDGES):
             if hand[a, 2] > 0 and hand[b, 2] > 0:
-                cv2.line(result, _pixel(hand[a]), _pixel(hand[b]), _hue(index / len(HAND_EDGES)), unit, cv2.LINE_AA)
-    return result
+                cv2.line(picture, _pixel(hand[a]), _pixel(hand[b]), _hue(index / len(HAND_EDGES)), unit, cv2.LINE_AA)
 
 
 def _drawable(point: np.ndarray) -> bool:

@@ -188,3 +188,11 @@ OPENPOSE_RGB = (
     (0, 0, 255), (85, 0, 255), (170, 0, 255), (255, 0, 255), (255, 0, 170), (255, 0, 85),
 )  # fmt: skip
 """Colour of joint i, and of limb i (v1.1 draws the limb at 0.6 of it)."""
+
+# --- OpenPose's keypoint files -> COCO-WholeBody ----------------------------------------------------------------------
+OPENPOSE18_BODY = (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10)
+"""Joint of the 18 (COCO model; the order that the ControlNets draw) of each of the 17 body keypoints."""
+OPENPOSE25_BODY = (0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11)
+"""Joint of BODY_25 of each of the 17 body keypoints (OpenPose, doc/02_output.md); 8 is the middle of the hips."""
+OPENPOSE25_FEET = (19, 20, 21, 22, 23, 24)
+"""Joint of BODY_25 of each of the 6 foot keypoints."""

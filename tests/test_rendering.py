@@ -91,3 +91,13 @@ def test_overlay_tints_masks_and_leaves_its_input_alone():
     assert result[15, 15, 0] > 150 > result[15, 15, 2]
     assert result[55, 55, 2] > 150 > result[55, 55, 0]
     assert (result[80, 80] == 100).all()
+
+
+def test_overlay_draws_everybody():
+    image, people = np.zeros((100, 200, 3), np.uint8), np.zeros((2, 133, 3), np.float32)
+    people[0, [5, 6]] = (20, 50, 2), (60, 50, 2)
+    people[1, [5, 6]] = (120, 30, 2), (160, 30, 2)
+    both = overlay(image, people)
+    assert (both == np.maximum(overlay(image, people[0]), overlay(image, people[1]))).all()
+    assert min(both[50, 40, 1], both[30, 140, 1]) > 180 > 100 > both[30, 40].max()
+    assert (overlay(image, people[:1]) == overlay(image, people[0])).all()

@@ -46,3 +46,12 @@ def test_openpose_tables_agree_in_length():
     assert len(skeleton.OPENPOSE_FROM_BODY) == len(skeleton.OPENPOSE_RGB) == 18
     assert len(skeleton.OPENPOSE_LIMBS) == 17
     assert skeleton.OPENPOSE_FROM_BODY[1] == (5, 6)  # the neck lies between the shoulders
+
+
+def test_openpose_files_and_drawings_have_one_order():
+    """The 18 joints of a file are those of the drawing; BODY_25 has the middle of the hips more, before them."""
+    for body, joint in enumerate(skeleton.OPENPOSE18_BODY):
+        assert skeleton.OPENPOSE_FROM_BODY[joint] == (body,)
+    moved = [joint + (joint >= 8) for joint in skeleton.OPENPOSE18_BODY]
+    assert list(skeleton.OPENPOSE25_BODY) == moved
+    assert sorted((*skeleton.OPENPOSE25_BODY, *skeleton.OPENPOSE25_FEET)) == [0, *range(2, 8), *range(9, 25)]

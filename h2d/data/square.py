@@ -1,8 +1,9 @@
-"""One square picture of a person, the canvas of stage II and of every evaluation."""
+"""One picture of the people, cut and resized: square for stage II and every evaluation, any shape for sampling."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import gcd
 
 import numpy as np
 from PIL import Image
@@ -11,48 +12,116 @@ from h2d.data.schema import Sample, hand_boxes
 from h2d.skeleton import HAND_LABELS
 
 HAND_ROOM, HEAD_ROOM = 0.1, 0.15
-"""Room kept around the hands, and above the highest keypoint for the head, as shares of the shorter image side."""
+"""Room kept around the hands, and above the highest keypoint for the head, as shares of the shorter side of the largest
+window that fits into the image."""
 
 
 def square_sample(sample: Sample, size: int) -> Sample:
-    """Cut a square out of a sample and resize it.
-
-    The square is as large as the image is wide or high, whichever is less, and lies where it holds the hands and as
-    much of the person as fits, the head before the feet. Only when the hands are farther apart than that it grows
-    beyond the image, whose border pixels are then repeated.
+    """Cut a square out of a sample and resize it, see :func:`choose_window`.
 
     Returns:
         The sample with image ``(size, size, 3)``, hand mask and person mask ``(size, size)``, and keypoints in pixels
         of the new image. Keypoints outside it get ``v = 0``.
     """
     height, width = sample.image.shape[:2]
-    x, y, side = _window(sample, width, height)
-    scale = size / side
-    pose = _moved(sample.pose, x, y, scale, size)
+    points = sample.pose[sample.pose[:, 2] > 0, :2]
+    window = choose_window(hand_pixels(sample.hands), points, (width, height), (size, size))
+    pose = window.of_pose(sample.pose)
     return replace(
         sample,
-        image=_resized(_cut(sample.image, x, y, side, edge=True), size),
-        hands=_resized_labels(_cut(sample.hands, x, y, side), size),
-        person=None if sample.person is None else _resized_labels(_cut(sample.person, x, y, side), size),
+        image=window.of_image(sample.image),
+        hands=window.of_labels(sample.hands),
+        person=None if sample.person is None else window.of_labels(sample.person),
         pose=pose,
         meta=dict(sample.meta, size=[size, size], hand_boxes=hand_boxes(pose)),
     )
 
 
-def _window(sample: Sample, width: int, height: int) -> tuple[int, int, int]:
-    """Left, top and side of the square, in whole pixels; only a square larger than the image leaves it."""
-    short = min(width, height)
-    hands = _extent(np.argwhere(np.isin(sample.hands, list(HAND_LABELS.values())))[:, ::-1])
-    person = _extent(sample.pose[sample.pose[:, 2] > 0, :2])
+def hand_pixels(hands: np.ndarray) -> np.ndarray:
+    """``(N, 2)`` x, y of the pixels that a label image ``(H, W)`` gives to a hand."""
+    return np.argwhere(np.isin(hands, list(HAND_LABELS.values())))[:, ::-1]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of an image that is brought to another size.
+
+    Args:
+        x: left edge in whole pixels of the image; the window may leave it.
+        y: top edge.
+        width: in pixels of the image.
+        height: in pixels of the image.
+        size: width and height of what comes out.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    size: tuple[int, int]
+
+    def of_image(self, image: np.ndarray) -> np.ndarray:
+        """The window of ``(H, W, 3)``, bicubic; border pixels are repeated outside."""
+        part = Image.fromarray(np.ascontiguousarray(self._cut(image, edge=True)))
+        return np.array(part.resize(self.size, Image.Resampling.BICUBIC))
+
+    def of_labels(self, labels: np.ndarray) -> np.ndarray:
+        """The window of ``(H, W)``; 0 outside.
+
+        Each label covers the pixels of which it holds more than half; nearest-neighbour resizing would fray it.
+        """
+        part = self._cut(labels)
+        result = np.zeros(self.size[::-1], labels.dtype)
+        for label in np.unique(part[part > 0]):
+            cover = Image.fromarray((part == label).astype(np.uint8) * 255)
+            result[np.asarray(cover.resize(self.size, Image.Resampling.BILINEAR)) > 127] = label
+        return result
+
+    def of_pose(self, pose: np.ndarray) -> np.ndarray:
+        """Keypoints ``(..., 3)`` in pixels of what comes out; those outside it get ``v = 0``."""
+        moved = pose.copy()
+        scale = np.array(self.size) / (self.width, self.height)
+        moved[..., :2] = (pose[..., :2] - (self.x, self.y)) * scale
+        outside = ((moved[..., :2] < 0) | (moved[..., :2] >= self.size)).any(axis=-1)
+        moved[outside, 2] = 0
+        return moved
+
+    def _cut(self, array: np.ndarray, *, edge: bool = False) -> np.ndarray:
+        height, width = array.shape[:2]
+        right, bottom = self.x + self.width, self.y + self.height
+        part = array[max(self.y, 0) : bottom, max(self.x, 0) : right]
+        margins = [(max(-self.y, 0), max(bottom - height, 0)), (max(-self.x, 0), max(right - width, 0))]
+        if not np.any(margins):
+            return part
+        return np.pad(part, margins + [(0, 0)] * (array.ndim - 2), mode="edge" if edge else "constant")
+
+
+def choose_window(hands: np.ndarray, people: np.ndarray, image: tuple[int, int], size: tuple[int, int]) -> Window:
+    """Where to cut an image.
+
+    The window is as large as fits into the image, and lies where it holds the hands and as much of the people as fits,
+    the heads before the feet. Only when the hands are farther apart than that it grows beyond the image.
+
+    Args:
+        hands: ``(N, 2)`` x, y of what belongs to hands; may be empty.
+        people: ``(M, 2)`` x, y of labelled keypoints; may be empty.
+        image: width and height of the image.
+        size: width and height to which the window will be brought; its shape, to a pixel.
+    """
+    shape = np.array(size) // gcd(*size)
+    fit, cover = (np.array(image) / shape).min(), (np.array(image) / shape).max()
+    short = fit * shape.min()
+    hand, person = _extent(hands), _extent(people)
     if person is None:
-        person = np.array([[0, 0], [width, height]], float) if hands is None else hands
-    if hands is None:
-        hands = person.mean(axis=0, keepdims=True).repeat(2, axis=0)
+        person = np.array([[0, 0], image], float) if hand is None else hand
+    if hand is None:
+        hand = person.mean(axis=0, keepdims=True).repeat(2, axis=0)
     person[0, 1] = max(0.0, person[0, 1] - HEAD_ROOM * short)
-    side = int(np.clip(np.ceil(np.ptp(hands, axis=0).max() + 2), short, max(width, height)))
-    x = _place(hands[:, 0], person[:, 0], side, width, HAND_ROOM * short)
-    y = _place(hands[:, 1], person[:, 1], side, height, HAND_ROOM * short, head_first=True)
-    return x, y, side
+    unit = np.clip((np.ceil(np.ptp(hand, axis=0) + 2) / shape).max(), fit, cover)
+    width, height = (max(1, round(side)) for side in (unit * shape).tolist())
+    x = _place(hand[:, 0], person[:, 0], width, image[0], HAND_ROOM * short)
+    y = _place(hand[:, 1], person[:, 1], height, image[1], HAND_ROOM * short, head_first=True)
+    return Window(x, y, width, height, size)
 
 
 def _place(
@@ -70,33 +139,3 @@ def _place(
 def _extent(points: np.ndarray) -> np.ndarray | None:
     """``(2, 2)`` smallest and largest x, y of points ``(N, 2)``; None without any."""
     return np.stack([points.min(axis=0), points.max(axis=0)]).astype(float) if len(points) else None
-
-
-def _cut(array: np.ndarray, x: int, y: int, side: int, *, edge: bool = False) -> np.ndarray:
-    height, width = array.shape[:2]
-    part = array[max(y, 0) : y + side, max(x, 0) : x + side]
-    margins = [(max(-y, 0), max(y + side - height, 0)), (max(-x, 0), max(x + side - width, 0))]
-    if not np.any(margins):
-        return part
-    return np.pad(part, margins + [(0, 0)] * (array.ndim - 2), mode="edge" if edge else "constant")
-
-
-def _resized(image: np.ndarray, size: int) -> np.ndarray:
-    return np.array(Image.fromarray(np.ascontiguousarray(image)).resize((size, size), Image.Resampling.BICUBIC))
-
-
-def _resized_labels(labels: np.ndarray, size: int) -> np.ndarray:
-    """Each label covers the pixels of which it holds more than half; nearest-neighbour resizing would fray it."""
-    result = np.zeros((size, size), labels.dtype)
-    for label in np.unique(labels[labels > 0]):
-        cover = Image.fromarray((labels == label).astype(np.uint8) * 255)
-        result[np.asarray(cover.resize((size, size), Image.Resampling.BILINEAR)) > 127] = label
-    return result
-
-
-def _moved(pose: np.ndarray, x: int, y: int, scale: float, size: int) -> np.ndarray:
-    moved = pose.copy()
-    moved[:, :2] = (pose[:, :2] - (x, y)) * scale
-    outside = ((moved[:, :2] < 0) | (moved[:, :2] >= size)).any(axis=1)
-    moved[outside, 2] = 0
-    return moved

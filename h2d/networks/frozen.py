@@ -54,14 +54,14 @@ class FrozenParts:
             sample: draw from the posterior; False takes its mode and needs no randomness.
         """
         moments = image if image.shape[1] != self.vae.config.in_channels else self.moments(image)
-        posterior = DiagonalGaussianDistribution(moments.to(self.vae.device, torch.float32))
+        posterior = DiagonalGaussianDistribution(moments.to(_device(self.vae, moments), torch.float32))
         latents = posterior.sample(_one_or_list(generator)) if sample else posterior.mode()
         return latents * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def moments(self, image: Tensor) -> Tensor:
         """Mean and log variance, float32 ``(B, 8, h, w)``, of the posterior of images ``(B, 3, H, W)`` in [-1, 1]."""
-        return self.vae.encode(image.to(self.vae.device, self.vae.dtype)).latent_dist.parameters.float()
+        return self.vae.encode(image.to(_device(self.vae, image), self.vae.dtype)).latent_dist.parameters.float()
 
     @property
     def vae_digest(self) -> str:
@@ -83,14 +83,19 @@ class FrozenParts:
     @torch.no_grad()
     def encode_text(self, texts: list[str]) -> Tensor:
         """Captions to float32 embeddings ``(B, L, D)``; longer ones are cut at the tokenizer's L tokens."""
-        tokens = self.tokenizer(
+        ids = self.tokenizer(
             texts,
             padding="max_length",
             max_length=self.tokenizer.model_max_length,
             truncation=True,
             return_tensors="pt",
-        )
-        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0].float()
+        ).input_ids
+        return self.text_encoder(ids.to(_device(self.text_encoder, ids)))[0].float()
+
+
+def _device(part: AutoencoderKL | CLIPTextModel, tensor: Tensor) -> torch.device:
+    """Where the input of a part goes; sequential offloading, whose weights wait on "meta", moves it by itself."""
+    return tensor.device if part.device.type == "meta" else part.device
 
 
 def _one_or_list(generator: Generators) -> Any:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
-from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from h2d.errors import ConfigError
@@ -25,8 +23,7 @@ ATTACH = ("last", "up1")
 """Features that the mask head can read: those before the last convolution, or those of the second up block."""
 
 
-@dataclass
-class HandUNetOutput(BaseOutput):
+class HandUNetOutput(NamedTuple):
     """Eq. 7: the predicted noise ``(B, 4, h, w)`` and the predicted hand mask ``(B, 1, H, W)``, not clamped."""
 
     noise: Tensor
@@ -108,6 +105,10 @@ class HandUNet(ModelMixin, ConfigMixin):
         hand_unet.unet.load_state_dict(inner, assign=True)
         hand_unet.conv_out.load_state_dict(last, assign=True)
         return hand_unet
+
+    def set_attention_slice(self, slice_size: str | int | list[int] = "auto") -> None:
+        """What ``enable_attention_slicing`` of a pipeline asks of its networks."""
+        self.unet.set_attention_slice(slice_size)
 
     def forward(
         self, sample: Tensor, timestep: Tensor | int, encoder_hidden_states: Tensor, condition: Tensor

@@ -17,17 +17,34 @@ from h2d.errors import CheckpointError, SetupError
 from h2d.networks.hub import FETCH_HINT, find_file, first_line, require_hub
 
 LOCAL_HINT = "the folder needs config.json and weights in *.safetensors; other formats are not read"
+_OTHER_HINT = "the file is damaged or belongs to another architecture: fetch or export it again"
 BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError)
 """What the libraries raise for files that are missing or not what they should be."""
 
 Part = TypeVar("Part", bound=nn.Module)
 
 
-def load_part(kind: type[Part], source: str, subfolder: str | None = None, dtype: torch.dtype = torch.float32) -> Part:
+def load_part(
+    kind: type[Part],
+    source: str,
+    subfolder: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    *,
+    variant: str | None = None,
+    exact: bool = False,
+) -> Part:
     """One network from a diffusers or transformers folder or hub id, with every weight present and finite.
 
     Only safetensors are read, so no code can run. Half-precision files become ``dtype`` (float32). The hub is asked
     only for what is not in its cache.
+
+    Args:
+        kind: its class.
+        source: folder or hub id.
+        subfolder: of the network in it.
+        dtype: of the weights in memory.
+        variant: such as "fp16", the part of a file's name between two dots; a folder with nothing but that needs none.
+        exact: refuse weights that the network does not have, too.
 
     Raises:
         SetupError: when a hub id cannot be fetched.
@@ -36,17 +53,22 @@ def load_part(kind: type[Part], source: str, subfolder: str | None = None, dtype
     where = f"{source}/{subfolder}" if subfolder else source
     options: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True, "subfolder": subfolder or ""}
     options["dtype" if issubclass(kind, PreTrainedModel) else "torch_dtype"] = dtype
+    if variant is not None:
+        options["variant"] = variant
     if Path(source).is_dir():
         part, info = _load_folder(kind, source, where, options)
     else:
         part, info = _load_hub_id(kind, source, where, options)
     check_weights(part, where, missing=[*info["missing_keys"], *(str(key) for key in info["mismatched_keys"])])
+    if exact and info["unexpected_keys"]:
+        extra = sorted(info["unexpected_keys"])
+        raise CheckpointError(f"{where} holds {len(extra)} weights too many, the first is {extra[0]}", _OTHER_HINT)
     return part
 
 
 def _load_folder(kind: Any, source: str, where: str, options: dict[str, Any]) -> Any:
     if _only_half_precision(Path(where)):
-        options["variant"] = "fp16"
+        options.setdefault("variant", "fp16")
     try:
         return kind.from_pretrained(source, local_files_only=True, **options)
     except BROKEN as error:
@@ -98,7 +120,7 @@ def check_weights(part: nn.Module, where: str, missing: list[str] | None = None)
     if missing:
         raise CheckpointError(
             f"{where} lacks {len(missing)} weights, the first is {sorted(missing)[0]}",
-            "the file is damaged or belongs to another architecture: fetch or export it again",
+            _OTHER_HINT,
         )
     for name, weight in part.state_dict().items():
         if weight.is_floating_point() and not torch.isfinite(weight).all():

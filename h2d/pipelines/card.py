@@ -41,14 +41,16 @@ are. This is an open implementation of *Giving a Hand to Diffusion Models* ([arX
 The pipeline is a class of the `h2d` package, so `DiffusionPipeline.from_pretrained` alone does not find it:
 
 ```python
-import numpy as np, torch
-from h2d.pipelines.two_stage import TwoStagePipeline
+from h2d.pipelines import TwoStagePipeline
+from h2d.poses import frame_scene, read_scene
 
 pipeline = TwoStagePipeline.from_pretrained("FOLDER").to("cuda")
-pose = np.load("pose.npy")  # (133, 3): x, y in pixels of the {image_size} x {image_size} image, v; COCO-WholeBody order
-result = pipeline("a woman makes a peace sign", pose, generator=torch.Generator().manual_seed(0))
-result.images[0].save("person.png")
+scene = frame_scene(read_scene("photograph.jpg"), {image_size}, {image_size})  # its people: (P, 133, 3) x, y in px, v
+output = pipeline("a woman makes a peace sign", [scene.people])
+output.images[0].save("person.png")
 ```
+
+Keypoints are in COCO-WholeBody's order. The hands in `output.images` are those of `output.canvas` to the last bit.
 
 On the command line: `h2d sample --pipeline FOLDER --pose photograph.jpg --prompt TEXT --out samples`.
 
@@ -67,6 +69,8 @@ Base model: {base}. A field that is missing here was not recorded.
 ## Limits
 
 * A hand of only a few latent cells loses its fingers; a pose with hands but without arms gives floating hands.
+* Where stage I sees no hand in its own picture, the mask is empty and stage II paints that hand as it likes.
+* Hands of one person that meet are made together; hands of two people that meet are made apart.
 * The hands are as good as stage I, which has seen the hands, skin and light of its training data and no others.
 * The pose places the hands. It does not say who the person is, and the text steers the rest only as well as the base.
 * Pictures of people can mislead. Do not pass them off as photographs, and do not imitate a person without consent.

@@ -1,19 +1,23 @@
-"""A pipeline from a folder, or an error that says what is wrong with the folder."""
+"""The components of a pipeline folder, or an error that says what is wrong with the folder."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from huggingface_hub import snapshot_download
 from transformers import CLIPTextModel
 
 from h2d.errors import CheckpointError, SetupError
 from h2d.networks.base import load_part, load_tokenizer
 from h2d.networks.hand_unet import HandUNet
+from h2d.networks.hub import first_line, require_hub
 from h2d.pipelines.checksums import verify_checksums
-from h2d.pipelines.two_stage import TwoStagePipeline
 
 NETWORKS = {
     "hand_unet": HandUNet,
@@ -22,30 +26,75 @@ NETWORKS = {
     "vae": AutoencoderKL,
     "text_encoder": CLIPTextModel,
 }
-"""Components of a pipeline folder that have weights."""
+"""Components of the pipelines that have weights."""
 EXPORT_HINT = "write one with `h2d export --hand CKPT --outpaint CKPT --out DIR`"
+FILES = ["*.json", "*.txt", "*.safetensors", "SHA256SUMS"]
+"""What is fetched of a hub id; no other file is ever read."""
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
 
 
-def load_pipeline(path: Path | str, dtype: torch.dtype = torch.float32) -> TwoStagePipeline:
-    """Load a folder that ``save_pretrained`` or ``h2d export`` wrote: every weight present, finite and as it was saved.
+def locate(kind: str, name: str | os.PathLike[str], options: dict[str, Any]) -> Path:
+    """The folder of a pipeline of class ``kind``; a hub id is fetched with those ``options``, which are used up.
 
     Raises:
-        CheckpointError: naming the folder, or the component in it, and what is wrong with it.
+        CheckpointError: there is no such folder, or it is of another pipeline.
+        SetupError: a hub id cannot be fetched.
     """
-    folder = Path(path)
-    _check_kind(folder)
+    hub = {key: options.pop(key) for key in HUB_OPTIONS if key in options}
+    folder = Path(name).expanduser()
+    if not folder.is_dir() and _is_hub_id(str(name)):
+        folder = _fetch(str(name), hub)
+    _check_kind(folder, kind)
+    return folder
+
+
+def load_strictly(load: Callable[..., Any], folder: Path, components: Collection[str], options: dict[str, Any]) -> Any:
+    """``load(folder, ...)`` with networks whose every weight is known, finite and as it was saved.
+
+    Args:
+        load: ``DiffusionPipeline.from_pretrained`` of the class.
+        folder: of the pipeline.
+        components: names of the pipeline's components.
+        options: of ``from_pretrained``; a component among them is taken as it is.
+
+    Raises:
+        CheckpointError: naming the component and what is wrong with it.
+    """
     verify_checksums(folder)
-    networks = {name: load_part(kind, str(folder), name, dtype) for name, kind in NETWORKS.items()}
+    dtype, variant = options.pop("torch_dtype", None) or torch.float32, options.pop("variant", None)
+    for name, kind in NETWORKS.items():
+        if name in components and name not in options:
+            options[name] = load_part(kind, str(folder), name, dtype, variant=variant, exact=True)
     try:
-        tokenizer = load_tokenizer(str(folder))
-        return TwoStagePipeline.from_pretrained(folder, **networks, tokenizer=tokenizer, local_files_only=True)
+        if "tokenizer" not in options:
+            options["tokenizer"] = load_tokenizer(str(folder))
+        return load(folder, local_files_only=True, **options)
     except SetupError as error:
         raise CheckpointError(error.message, EXPORT_HINT) from error
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"cannot load the pipeline in {folder}: {error}", EXPORT_HINT) from error
 
 
-def _check_kind(folder: Path) -> None:
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and "\\" not in name
+
+
+def _fetch(name: str, options: dict[str, Any]) -> Path:
+    options = {"allow_patterns": FILES, **options}
+    try:
+        if not options.get("local_files_only"):
+            require_hub(name, "model_index.json")
+        return Path(snapshot_download(name, **options))
+    except SetupError as unreachable:
+        try:
+            return Path(snapshot_download(name, **{**options, "local_files_only": True}))
+        except (OSError, ValueError):
+            raise SetupError(f"no pipeline folder {name}, and {unreachable.message}", EXPORT_HINT) from unreachable
+    except (OSError, ValueError) as error:
+        raise SetupError(f"cannot fetch the pipeline {name}: {first_line(error)}", EXPORT_HINT) from error
+
+
+def _check_kind(folder: Path, wanted: str) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"no pipeline folder {folder}", EXPORT_HINT)
     try:
@@ -54,5 +103,5 @@ def _check_kind(folder: Path) -> None:
         raise CheckpointError(f"{folder} is no pipeline: it has no model_index.json", EXPORT_HINT) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}/model_index.json cannot be read: {error}", EXPORT_HINT) from error
-    if kind != TwoStagePipeline.__name__:
-        raise CheckpointError(f"{folder} holds a {kind}, not a {TwoStagePipeline.__name__}", EXPORT_HINT)
+    if kind != wanted:
+        raise CheckpointError(f"{folder} holds a {kind}, not a {wanted}", EXPORT_HINT)

@@ -1,9 +1,12 @@
-"""What both stages share: text, noise, guidance and THE denoising loop."""
+"""What the pipelines share: text, noise, guidance, THE denoising loop, and folders that are loaded strictly."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -12,27 +15,110 @@ from diffusers.image_processor import VaeImageProcessor
 from torch import Tensor
 
 from h2d.networks.frozen import FrozenParts
+from h2d.pipelines.checks import text_warnings
+from h2d.pipelines.checksums import write_checksums
+from h2d.pipelines.inputs import check_shape, one_for_each
+from h2d.pipelines.loading import load_strictly, locate
+from h2d.pipelines.noise import spawn
 
-Generators: TypeAlias = torch.Generator | list[torch.Generator] | None
+logger = logging.getLogger(__name__)
+
 Callback: TypeAlias = Callable[[DiffusionPipeline, int, int, dict[str, Any]], dict[str, Any] | None]
 """Called as ``callback(pipeline, step, timestep, {"latents": latents})``; may return a dict with other latents."""
-Predict: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+Predict: TypeAlias = Callable[[int, Tensor, Tensor], Tensor]
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
 class SamplingPipeline(DiffusionPipeline):
     """Base of the pipelines; a subclass registers vae, text_encoder, tokenizer, scheduler and its own networks."""
 
+    _callback_tensor_inputs = ("latents",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._interrupt = False
+        self._outer: SamplingPipeline | None = None
+        self._said: set[str] = set()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Any:
+        """Load a folder or a hub id, as diffusers does but strictly.
+
+        Args:
+            pretrained_model_name_or_path: what ``save_pretrained`` or ``h2d export`` wrote.
+            **options: those of diffusers: ``torch_dtype`` (float32 by default), ``variant``, ``revision``, ``token``,
+                ``cache_dir``, ``local_files_only``, and components by name to take in place of the folder's own.
+
+        Raises:
+            CheckpointError: a tensor is missing, unknown, of another shape or not finite, a weight file is not the one
+                that was saved, or the folder is of another pipeline.
+            SetupError: a hub id cannot be fetched.
+        """
+        folder = cls.find_folder(pretrained_model_name_or_path, options)
+        return load_strictly(super().from_pretrained, folder, inspect.signature(cls).parameters, options)
+
+    @classmethod
+    def find_folder(cls, name: str | os.PathLike[str], options: dict[str, Any] | None = None) -> Path:
+        """The folder that holds a pipeline of this class, fetched when ``name`` is a hub id.
+
+        Args:
+            name: folder or hub id.
+            options: of ``from_pretrained``; those of the hub are used up.
+
+        Raises:
+            CheckpointError: there is no such folder, or it is of another pipeline.
+            SetupError: a hub id cannot be fetched.
+        """
+        return locate(cls.__name__, name, {} if options is None else options)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
+        """As diffusers does, and with a checksum of every weight file, which ``from_pretrained`` compares."""
+        super().save_pretrained(save_directory, **options)
+        write_checksums(Path(save_directory))
+
     @property
     def parts(self) -> FrozenParts:
         """VAE, text encoder and tokenizer of the pipeline."""
         return FrozenParts(self.vae, self.text_encoder, self.tokenizer)
 
-    def embed(self, prompts: list[str], negative_prompt: str | list[str] | None, guidance_scale: float) -> Tensor:
-        """Text embeddings ``(B, L, D)``, or ``(2B, L, D)`` with the unconditional ones first when guidance is on."""
+    @property
+    def interrupt(self) -> bool:
+        """Whether a callback, or another thread, has set ``_interrupt`` to stop the sampling."""
+        return self._interrupt or (self._outer is not None and self._outer.interrupt)
+
+    def encode_prompt(
+        self,
+        prompt: str | list[str] | None,
+        negative_prompt: str | list[str] | None,
+        count: int,
+        *,
+        guidance_scale: float,
+        num_images_per_prompt: int = 1,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Embeddings ``(count x num_images_per_prompt, L, D)`` of the prompts and, with guidance, the negative ones.
+
+        Raises:
+            ValueError: neither or both of text and embeddings are given, or for another number of samples.
+        """
+        positive = repeat(self._encode("prompt", prompt, prompt_embeds, count), num_images_per_prompt)
         if guidance_scale <= 1:
-            return self.parts.encode_text(prompts)
-        return self.parts.encode_text([*one_for_each("negative_prompt", negative_prompt or "", len(prompts)), *prompts])
+            return positive, None
+        if negative_prompt is None and negative_prompt_embeds is None:
+            negative_prompt = ""
+        negative = self._encode("negative_prompt", negative_prompt, negative_prompt_embeds, count)
+        return positive, repeat(negative, num_images_per_prompt)
+
+    def _encode(self, name: str, texts: str | list[str] | None, embeds: Tensor | None, count: int) -> Tensor:
+        if (texts is None) == (embeds is None):
+            raise ValueError(f"{name} or {name}_embeds must be given, and not both")
+        if embeds is not None:
+            check_shape(f"{name}_embeds", embeds, (count, "L", "D"))
+            return embeds.to(self._execution_device)
+        lines = one_for_each(name, texts, count)  # type: ignore[arg-type]  # one of the two is given
+        self.warn_once(text_warnings(lines, self.tokenizer))
+        return self.parts.encode_text(lines).to(self._execution_device)
 
     def denoise(
         self,
@@ -40,6 +126,8 @@ class SamplingPipeline(DiffusionPipeline):
         predict: Predict,
         num_inference_steps: int,
         generators: list[torch.Generator],
+        *,
+        eta: float = 0.0,
         after_step: Callable[[int, Tensor], Tensor] | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
@@ -47,19 +135,24 @@ class SamplingPipeline(DiffusionPipeline):
 
         Args:
             noise: standard normal ``(B, 4, h, w)``.
-            predict: scaled latents and timestep to the (guided) noise prediction.
+            predict: step index, scaled latents and timestep to the (guided) noise prediction.
             num_inference_steps: number of scheduler steps.
             generators: one for each sample, for schedulers that add noise.
+            eta: of DDIM; other schedulers have none.
             after_step: step index and latents to the latents that go on.
             callback: see :data:`Callback`.
         """
         scheduler = self.scheduler
         scheduler.set_timesteps(num_inference_steps, device=noise.device)
-        randomness = {"generator": generators} if "generator" in inspect.signature(scheduler.step).parameters else {}
+        _make_exact(scheduler, generators)
+        accepted = inspect.signature(scheduler.step).parameters
+        options = {name: value for name, value in (("generator", generators), ("eta", eta)) if name in accepted}
         latents = noise * scheduler.init_noise_sigma
         for step, timestep in enumerate(self.progress_bar(scheduler.timesteps)):
-            prediction = predict(scheduler.scale_model_input(latents, timestep), timestep)
-            latents = scheduler.step(prediction, timestep, latents, **randomness).prev_sample
+            if self.interrupt:
+                break
+            prediction = predict(step, scheduler.scale_model_input(latents, timestep), timestep)
+            latents = scheduler.step(prediction, timestep, latents, **options).prev_sample
             if after_step is not None:
                 latents = after_step(step, latents)
             if callback is not None:
@@ -69,6 +162,23 @@ class SamplingPipeline(DiffusionPipeline):
     def convert(self, image: Tensor, output_type: str) -> Any:
         """Images ``(B, 3, H, W)`` in [-1, 1] as a list of PIL images, a numpy array or a tensor in [0, 1]."""
         return VaeImageProcessor(vae_scale_factor=self.parts.factor).postprocess(image, output_type=output_type)
+
+    def warn_once(self, lines: Iterable[str]) -> None:
+        """Log each line once, or an evaluation would say it thousands of times."""
+        for line in lines:
+            if line not in self._said:
+                self._said.add(line)
+                logger.warning(line)
+
+
+def _make_exact(scheduler: Any, generators: list[torch.Generator]) -> None:
+    """Mend two things about diffusers' schedulers after ``set_timesteps``."""
+    if hasattr(scheduler, "set_begin_index"):
+        # add_noise then goes by the step, not by the timestep, of which rounding makes two alike with Karras' sigmas.
+        scheduler.set_begin_index(0)
+    if hasattr(scheduler, "noise_sampler_seed"):
+        # DPMSolverSDE takes no generators, and would draw its seed from torch's global one.
+        scheduler.noise_sampler_seed = [spawn(generator).initial_seed() for generator in generators]
 
 
 def guide(prediction: Tensor, guidance_scale: float) -> Tensor:
@@ -84,63 +194,22 @@ def for_guidance(tensor: Tensor, guidance_scale: float) -> Tensor:
     return torch.cat([tensor, tensor]) if guidance_scale > 1 else tensor
 
 
-# --- randomness: an image depends on its own generator and on nothing else of the batch -----------------------------
-def spawn(generator: torch.Generator | None) -> torch.Generator:
-    """A new CPU generator, seeded by one draw; None draws from torch's global one."""
-    device = "cpu" if generator is None else generator.device
-    seed = int(torch.randint(2**62, (1,), generator=generator, device=device))
-    return torch.Generator().manual_seed(seed)
+def join_text(positive: Tensor, negative: Tensor | None) -> Tensor:
+    """Text embeddings of both branches ``(2B, L, D)``, unconditional first; of the one, without guidance."""
+    return positive if negative is None else torch.cat([negative, positive])
 
 
-def spawn_each(generator: Generators, count: int) -> list[torch.Generator]:
-    """A generator for each sample; one generator for all seeds them in order, so sample k is alike at any batch size.
-
-    Raises:
-        ValueError: for a list of another length.
-    """
-    if not isinstance(generator, list):
-        return [spawn(generator) for _ in range(count)]
-    if len(generator) != count:
-        raise ValueError(f"generator must be one or a list of {count}, got a list of {len(generator)}")
-    return [spawn(one) for one in generator]
+def repeat(value: Any, times: int) -> Any:
+    """A tensor ``(B, ...)``, or a list, with each entry ``times`` times in a row; None and single texts as they are."""
+    if value is None or isinstance(value, str) or times == 1:
+        return value
+    if isinstance(value, Tensor):
+        return value.repeat_interleave(times, dim=0)
+    return [entry for entry in value for _ in range(times)]
 
 
-def draw_noise(shape: tuple[int, ...], generators: list[torch.Generator], device: torch.device) -> Tensor:
-    """Standard normal float32 ``(B, *shape)``, drawn on the CPU so that every device starts from the same."""
-    return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
-
-
-# --- arguments ------------------------------------------------------------------------------------------------------
-def one_for_each(name: str, value: str | list[str], count: int) -> list[str]:
-    """A text for each of ``count`` samples.
-
-    Raises:
-        ValueError: for a list of another length.
-    """
-    if isinstance(value, str):
-        return [value] * count
-    if len(value) != count:
-        raise ValueError(f"{name} must be one text or a list of {count}, got {len(value)}")
-    return list(value)
-
-
-def check_shape(name: str, tensor: Tensor, form: tuple[int | str, ...]) -> None:
-    """Compare a tensor's shape with a form such as ``("B", 3, "S", "S")``: equal letters stand for equal sizes.
-
-    Raises:
-        ValueError: naming the argument, the accepted form and the shape seen.
-    """
-    sizes: dict[str, int] = {}
-    seen = tuple(tensor.shape)
-    fits = len(seen) == len(form) and all(
-        size == (want if isinstance(want, int) else sizes.setdefault(want, size))
-        for size, want in zip(seen, form, strict=True)
-    )
-    if not fits:
-        raise ValueError(f"{name} must be a tensor ({', '.join(map(str, form))}), got {seen}")
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a word that is not among ``choices`` with a ValueError."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+def number_of_prompts(prompt: str | Sequence[str] | None, embeds: Tensor | None) -> int:
+    """How many samples a prompt, or its embeddings, asks for."""
+    if prompt is not None:
+        return 1 if isinstance(prompt, str) else len(prompt)
+    return 1 if embeds is None else len(embeds)

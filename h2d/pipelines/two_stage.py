@@ -1,42 +1,35 @@
-"""Both stages in a row: a pose and a text in, a person with exact hands out (Fig. 2)."""
+"""Both stages in a row: a pose and a text in, people with exact hands out (Fig. 2)."""
 
 from __future__ import annotations
 
 import inspect
-import logging
-import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers.image_processor import PipelineImageInput
 from diffusers.utils import BaseOutput
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from h2d.masks import BLENDS, CropBox, hand_boxes, only_hands, shrink_maps
+from h2d.data.samples import crop_mask
+from h2d.masks import BLENDS, only_hands, shrink_maps
 from h2d.networks.hand_unet import HandUNet
-from h2d.pipelines.canvas import PlacedHand, compose_canvas
-from h2d.pipelines.checksums import write_checksums
+from h2d.pipelines.blending import BLENDINGS
+from h2d.pipelines.canvas import HandPlace, PlacedHand, compose_canvas, hand_places
+from h2d.pipelines.checks import Poses, check_poses, mask_warnings, pose_warnings
 from h2d.pipelines.hand import HandPipeline
-from h2d.pipelines.outpaint import BLENDINGS, OutpaintPipeline
-from h2d.pipelines.pose_checks import check_poses, mask_warnings, pose_warnings
-from h2d.pipelines.sampling import (
-    Callback,
-    Generators,
-    SamplingPipeline,
-    check_choice,
-    one_for_each,
-    spawn,
-    spawn_each,
-)
+from h2d.pipelines.inputs import check_at_least, check_choice, check_size, check_tensor_inputs
+from h2d.pipelines.keeping import Kept, check_labels
+from h2d.pipelines.noise import Generators, spawn, spawn_each
+from h2d.pipelines.outpaint import OutpaintPipeline
+from h2d.pipelines.sampling import Callback, SamplingPipeline, number_of_prompts, repeat
 from h2d.rendering import draw_openpose, finger_heatmaps
 from h2d.skeleton import HAND_SLICES
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -44,18 +37,20 @@ class TwoStageOutput(BaseOutput):
     """What both stages made.
 
     ``images`` as ``output_type`` says; ``hand_images`` and ``hand_masks`` a list for each image with one entry for each
-    of its ``boxes`` (an image as ``output_type`` says and a mask ``(1, S, S)`` in [0, 1]); ``boxes`` the crop squares
-    with the hands each is for. What stage II was given: ``canvas`` ``(B, 3, S, S)`` in [-1, 1], ``hand_mask``
-    ``(B, 1, S, S)`` in {0, 1} and ``skeletons`` uint8 ``(B, S, S, 3)``.
+    of its ``places`` (an image as ``output_type`` says and a mask ``(1, S, S)`` in [0, 1]); ``places`` the crop squares
+    with the hands each is for. What stage II was given: ``canvas`` ``(B, 3, H, W)`` in [-1, 1], ``hand_mask``
+    ``(B, 1, H, W)`` in {0, 1} and ``skeletons`` uint8 ``(B, H, W, 3)``. ``warnings`` has the lines that were logged for
+    each image.
     """
 
     images: Any
     hand_images: list[list[Any]]
     hand_masks: list[list[Tensor]]
-    boxes: list[list[tuple[CropBox, tuple[str, ...]]]]
+    places: list[list[HandPlace]]
     canvas: Tensor
     hand_mask: Tensor
     skeletons: np.ndarray
+    warnings: list[list[str]]
 
 
 class TwoStagePipeline(SamplingPipeline):
@@ -69,7 +64,7 @@ class TwoStagePipeline(SamplingPipeline):
         text_encoder: shared.
         tokenizer: shared.
         scheduler: any diffusers scheduler; :func:`h2d.networks.base.make_sampler` gives the paper's DDIM.
-        image_size: side S of canvas and hand crops in pixels.
+        image_size: side S of the hand crops in pixels, and of the canvas where nothing else is said.
         sigma_px: of the finger heat maps, in pixels of an S x S crop.
         margin: side of a hand's crop as a multiple of its keypoint box.
         wrist: finger channels that show the wrist.
@@ -103,27 +98,39 @@ class TwoStagePipeline(SamplingPipeline):
             tokenizer=tokenizer,
             scheduler=scheduler,
         )
-        self._said: set[str] = set()
         self.register_to_config(image_size=image_size, sigma_px=sigma_px, margin=margin, wrist=wrist, blend=blend)
 
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str | list[str],
-        pose: np.ndarray,
+        prompt: str | list[str] | None,
+        pose: Poses,
         *,
         hand_prompt: str | list[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        image: PipelineImageInput | None = None,
+        keep_mask: PipelineImageInput | None = None,
+        hand_labels: np.ndarray | None = None,
         blending: str = "sequential",
         blend: str | None = None,
         start_radius_px: float = 49,
         unblended_last_steps: int = 2,
         num_inference_steps: int = 50,
         guidance_scale: float = 7.5,
+        controlnet_conditioning_scale: float = 1.0,
+        control_guidance_start: float = 0.0,
+        control_guidance_end: float = 1.0,
         negative_prompt: str | list[str] | None = None,
+        num_images_per_prompt: int = 1,
+        eta: float = 0.0,
         generator: Generators = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
         output_type: str = "pil",
-        callback_on_step_end: Callback | None = None,
         return_dict: bool = True,
+        callback_on_step_end: Callback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> TwoStageOutput | tuple[Any, ...]:
         """Generate one image for each pose.
 
@@ -131,144 +138,205 @@ class TwoStagePipeline(SamplingPipeline):
         hand skips stage I: the canvas is empty and stage II paints everything.
 
         Args:
-            prompt: one text, or one for each pose.
-            pose: ``(133, 3)``, or ``(B, 133, 3)``, in pixels of the S x S canvas.
+            prompt: one text, or one for each pose; None with ``prompt_embeds``.
+            pose: in pixels of the canvas: ``(133, 3)``, ``(B, 133, 3)`` with a person for each image, or a list with
+                the people ``(P, 133, 3)`` of each image.
             hand_prompt: texts of stage I; by default those of ``prompt``.
+            height: of the canvas, a multiple of the VAE's factor; the pipeline's ``image_size`` by default.
+            width: of the canvas, likewise.
+            image: of the canvas' size, where pixels of a picture are to be kept; see ``keep_mask``.
+            keep_mask: white or 1 where the pixels of ``image`` are kept to the last bit. Stage I makes no hand whose
+                keypoints lie inside for the most part.
+            hand_labels: uint8 ``(H, W)`` or ``(B, H, W)``, 1 on right and 2 on left hands, to guide the layout of stage
+                I; None is mask-free inference.
             blending: "sequential", "naive" or "bbox" (Table II).
             blend: overrides the pipeline's own setting.
-            start_radius_px: dilation at the first step of "sequential", in pixels at image size 512.
+            start_radius_px: dilation at the first step of "sequential", in pixels at a shorter side of 512.
             unblended_last_steps: steps at the end of stage II that see the full latents.
             num_inference_steps: scheduler steps of each stage.
             guidance_scale: of classifier-free guidance; 1 and less turn it off.
+            controlnet_conditioning_scale: factor of what the ControlNet of stage II adds.
+            control_guidance_start: share of the steps at which the ControlNet sets in.
+            control_guidance_end: share of the steps at which it stops.
             negative_prompt: text of the unconditional branch of both stages, empty by default.
-            generator: one, or one for each image.
-            output_type: "pil", "np" or "pt" (both in [0, 1]).
-            callback_on_step_end: called in both stages with the pipeline of the stage, see
-                :data:`h2d.pipelines.sampling.Callback`.
+            num_images_per_prompt: N images for each pose, all of the first one first.
+            eta: of DDIM, 0 is deterministic; other schedulers have none.
+            generator: one, or one for each of the B x N images.
+            prompt_embeds: text embeddings ``(B, L, D)`` in place of ``prompt``, for both stages.
+            negative_prompt_embeds: the same in place of ``negative_prompt``.
+            output_type: "pil", "np" or "pt" (both in [0, 1]); latents could not hold the exact pixels of the hands.
             return_dict: False returns a plain tuple.
+            callback_on_step_end: called in both stages with the pipeline of the stage, see
+                :data:`h2d.pipelines.sampling.Callback`. Set that pipeline's ``_interrupt``, or this one's, to stop;
+                interrupted in stage I, the images are the canvases.
+            callback_on_step_end_tensor_inputs: what the callback is given; there are the latents only.
 
         Raises:
             ValueError: when an argument has another form.
         """
         # 1. Check inputs
-        size = self.config.image_size
-        poses = check_poses(pose, 1 if isinstance(prompt, str) else len(prompt), size)
+        height, width = height or self.config.image_size, width or self.config.image_size
+        for name, side in (("height", height), ("width", width)):
+            check_size(name, side, self.parts.factor)
+        people = check_poses(pose, number_of_prompts(prompt, prompt_embeds), height, width)
         check_choice("output_type", output_type, ("pil", "np", "pt"))
         check_choice("blending", blending, BLENDINGS)
         check_choice("blend", blend := blend or self.config.blend, BLENDS)
-        texts = one_for_each("prompt", prompt, len(poses))
-        hand_texts = texts if hand_prompt is None else one_for_each("hand_prompt", hand_prompt, len(poses))
+        check_at_least("num_inference_steps", num_inference_steps, 1)
+        check_at_least("num_images_per_prompt", num_images_per_prompt, 1)
+        check_tensor_inputs(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
+        kept = Kept.of(image, keep_mask, len(people), height, width)
+        labels = check_labels(hand_labels, len(people), height, width)
+        warnings = [pose_warnings(of_image, height, width, self.parts.factor) for of_image in people]
+        self.warn_once(line for lines in warnings for line in lines)
+        self._interrupt = False
+
+        # 2. Text, and what N images for each prompt make of it all
+        encode = partial(
+            self.encode_prompt,
+            count=len(people),
+            guidance_scale=guidance_scale,
+            num_images_per_prompt=num_images_per_prompt,
+            negative_prompt_embeds=negative_prompt_embeds,
+        )
+        text = _Text(*encode(prompt, negative_prompt, prompt_embeds=prompt_embeds))
+        hand_text = text if hand_prompt is None else _Text(*encode(hand_prompt, negative_prompt))
+        people, kept, labels, warnings = (
+            repeat(given, num_images_per_prompt) for given in (people, kept, labels, warnings)
+        )
         shared: dict[str, Any] = {
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
+            "eta": eta,
             "callback_on_step_end": callback_on_step_end,
         }
-        negatives = one_for_each("negative_prompt", negative_prompt or "", len(poses))
-        self._warn(line for pose in poses for line in pose_warnings(pose, size, self.parts.factor))
 
-        # 2. Stage I: all hands of all images in one batch
-        seeds = [_Seeds.of(one) for one in spawn_each(generator, len(poses))]
-        hands = self._generate_hands(poses, seeds, hand_texts, negatives, shared)
-        self._warn(line for of_image in hands for hand in of_image for line in mask_warnings(hand.mask, hand.names))
+        # 3. Stage I: all hands of all images in one batch
+        seeds = [
+            _Seeds.of(one, len(of_image))
+            for one, of_image in zip(spawn_each(generator, len(people)), people, strict=True)
+        ]
+        to_make = [one.without_kept(of_image) for one, of_image in zip(kept, people, strict=True)]
+        hands = self._generate_hands(to_make, labels, seeds, hand_text, shared)
+        empty = [[line for hand in row for line in mask_warnings(hand.mask, hand.place.names)] for row in hands]
+        self.warn_once(line for lines in empty for line in lines)
 
-        # 3. The canvases
-        canvases = [compose_canvas(of_image, size, with_background=blending == "bbox") for of_image in hands]
-        canvas, hand_mask, bbox_mask = (torch.stack(column) for column in zip(*canvases, strict=True))
+        # 4. The canvases
+        canvases = [
+            one.onto(compose_canvas(of_image, height, width, with_background=blending == "bbox"))
+            for one, of_image in zip(kept, hands, strict=True)
+        ]
+        canvas, hand_mask, bbox_mask = map(torch.stack, zip(*canvases, strict=True))
 
-        # 4. Stage II
-        skeletons = np.stack([draw_openpose(one, size) for one in poses])
+        # 5. Stage II
+        skeletons = np.stack([draw_openpose(of_image, height, width) for of_image in people])
         rgb = torch.from_numpy(skeletons).permute(0, 3, 1, 2).float() / 255
-        images = self._stage(OutpaintPipeline)(
-            texts,
-            torch.cat([rgb, hand_mask], dim=1),
-            canvas,
-            hand_mask,
-            blending=blending,
-            bbox_mask=bbox_mask,
-            blend=blend,
-            start_radius_px=start_radius_px,
-            unblended_last_steps=unblended_last_steps,
-            negative_prompt=negatives,
-            generator=[seed.outpaint for seed in seeds],
-            output_type=output_type,
-            **shared,
-        ).images
+        if self.interrupt:
+            images = self.convert(canvas, output_type)
+        else:
+            images = self._stage(OutpaintPipeline, "body")(
+                None,
+                torch.cat([rgb, hand_mask], dim=1),
+                canvas,
+                hand_mask,
+                blending=blending,
+                bbox_mask=bbox_mask,
+                blend=blend,
+                start_radius_px=start_radius_px,
+                unblended_last_steps=unblended_last_steps,
+                controlnet_conditioning_scale=controlnet_conditioning_scale,
+                control_guidance_start=control_guidance_start,
+                control_guidance_end=control_guidance_end,
+                generator=[seed.outpaint for seed in seeds],
+                output_type=output_type,
+                **text.of(range(len(people))),
+                **shared,
+            ).images
         self.maybe_free_model_hooks()
 
-        # 5. Hand everything back
+        # 6. Hand everything back
         output = TwoStageOutput(
             images=images,
             hand_images=[[self.convert(hand.image[None], output_type)[0] for hand in row] for row in hands],
             hand_masks=[[hand.mask for hand in row] for row in hands],
-            boxes=[[(hand.box, hand.names) for hand in row] for row in hands],
+            places=[[hand.place for hand in row] for row in hands],
             canvas=canvas,
             hand_mask=hand_mask,
             skeletons=skeletons,
+            warnings=[before + after for before, after in zip(warnings, empty, strict=True)],
         )
         return output if return_dict else output.to_tuple()
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
-        """As diffusers does, and with a checksum of every weight file, which ``load_pipeline`` compares."""
-        super().save_pretrained(save_directory, **options)
-        write_checksums(Path(save_directory))
-
-    def _warn(self, lines: Iterable[str]) -> None:
-        """Say each thing once, or an evaluation would say it thousands of times."""
-        for line in lines:
-            if line not in self._said:
-                self._said.add(line)
-                logger.warning(line)
-
     def _generate_hands(
         self,
-        poses: np.ndarray,
+        people: list[np.ndarray],
+        labels: list[np.ndarray] | None,
         seeds: list[_Seeds],
-        texts: list[str],
-        negatives: list[str],
+        text: _Text,
         shared: dict[str, Any],
     ) -> list[list[PlacedHand]]:
-        """Stage I for every hand of every pose; a list for each pose, right hand first."""
-        settings = self.config
-        latent_size = settings.image_size // self.parts.factor
-        hands: list[list[PlacedHand]] = [[] for _ in poses]
-        places = [(row, *place) for row, pose in enumerate(poses) for place in hand_boxes(pose, settings.margin)]
+        """Stage I for every hand of every image; a list for each image."""
+        hands: list[list[PlacedHand]] = [[] for _ in people]
+        places = [
+            (row, place) for row, of_image in enumerate(people) for place in hand_places(of_image, self.config.margin)
+        ]
         if not places:
             return hands
-        maps = [
-            finger_heatmaps(
-                only_hands(box.to_crop(poses[row], settings.image_size), names),
-                settings.image_size,
-                settings.sigma_px,
-                settings.wrist,
-            )
-            for row, box, names in places
-        ]
-        output = self._stage(HandPipeline)(
-            [texts[row] for row, _, _ in places],
-            shrink_maps(torch.from_numpy(np.stack(maps)), latent_size),
-            negative_prompt=[negatives[row] for row, _, _ in places],
-            generator=[seeds[row].hands[names[0]] for row, _, names in places],
+        size = self.config.image_size
+        maps = np.stack([self._draw(people[row][place.person], place) for row, place in places])
+        masks = None
+        if labels is not None:
+            masks = torch.stack([crop_mask(labels[row], place.names, place.box, size) for row, place in places])
+        stage = self._stage(HandPipeline, "hands")
+        output = stage(
+            None,
+            shrink_maps(torch.from_numpy(maps), size // self.parts.factor),
+            hand_mask=masks,
+            generator=[seeds[row].hands[place.person][place.names[0]] for row, place in places],
             output_type="pt",
+            **text.of([row for row, _ in places]),
             **shared,
         )
+        self._interrupt = stage.interrupt
         images = 2 * output.images.float().cpu() - 1
-        for (row, box, names), image, mask in zip(places, images, output.masks.cpu(), strict=True):
-            hands[row].append(PlacedHand(box, names, image, mask))
+        for (row, place), crop, mask in zip(places, images, output.masks.cpu(), strict=True):
+            hands[row].append(PlacedHand(place, crop, mask))
         return hands
 
-    def _stage(self, kind: type[SamplingPipeline]) -> Any:
+    def _draw(self, pose: np.ndarray, place: HandPlace) -> np.ndarray:
+        """Finger heat maps ``(10, S, S)`` of the hands of a place."""
+        settings = self.config
+        in_crop = only_hands(place.box.to_crop(pose, settings.image_size), place.names)
+        return finger_heatmaps(in_crop, settings.image_size, settings.sigma_px, settings.wrist)
+
+    def _stage(self, kind: type[SamplingPipeline], name: str) -> Any:
         """A pipeline of one stage over the components of this one."""
         stage = kind(**{name: getattr(self, name) for name in inspect.signature(kind).parameters})
-        stage.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
+        stage.set_progress_bar_config(**{"desc": name, **getattr(self, "_progress_bar_config", {})})
+        stage._outer = self
         return stage
 
 
+class _Text(NamedTuple):
+    """Embeddings ``(B, L, D)`` of the texts of all images, and those of the negative prompts when guidance is on."""
+
+    positive: Tensor
+    negative: Tensor | None
+
+    def of(self, rows: Sequence[int]) -> dict[str, Tensor | None]:
+        """The arguments of a stage for some of the images."""
+        index = list(rows)
+        negative = None if self.negative is None else self.negative[index]
+        return {"prompt_embeds": self.positive[index], "negative_prompt_embeds": negative}
+
+
 class _Seeds(NamedTuple):
-    """The randomness of one image; neither hand changes what the other or the body gets."""
+    """The randomness of one image; neither hand changes what another one or the body gets."""
 
     outpaint: torch.Generator
-    hands: dict[str, torch.Generator]
+    hands: list[dict[str, torch.Generator]]
 
     @classmethod
-    def of(cls, generator: torch.Generator) -> _Seeds:
-        return cls(spawn(generator), {hand: spawn(generator) for hand in HAND_SLICES})
+    def of(cls, generator: torch.Generator, people: int) -> _Seeds:
+        outpaint = spawn(generator)
+        return cls(outpaint, [{hand: spawn(generator) for hand in HAND_SLICES} for _ in range(people)])

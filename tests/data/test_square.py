@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from h2d.data.schema import Sample
-from h2d.data.square import square_sample
+from h2d.data.square import Window, choose_window, square_sample
 from h2d.skeleton import RIGHT_HAND
 
 
@@ -64,3 +64,26 @@ def test_a_sample_without_hands_or_keypoints_is_cut_in_the_middle():
     sample = person(100, 200, (0, 0, 0, 0), (0, 0, 0, 0))
     sample.pose[:] = 0
     assert square_sample(sample, 64).image.shape == (64, 64, 3)
+
+
+def test_the_largest_window_of_a_shape_is_taken():
+    nothing = np.zeros((0, 2))
+    assert choose_window(nothing, nothing, (300, 100), (50, 100)) == Window(125, 0, 50, 100, (50, 100))
+    assert choose_window(nothing, nothing, (300, 100), (400, 200)) == Window(50, 0, 200, 100, (400, 200))
+    assert choose_window(nothing, nothing, (90, 100), (64, 64)) == Window(0, 0, 90, 90, (64, 64))
+
+
+def test_it_grows_for_hands_and_never_beyond_what_holds_the_image():
+    hands = np.array([[10, 50], [247, 50]])
+    assert choose_window(hands, hands, (300, 100), (60, 30)) == Window(9, -10, 239, 120, (60, 30))
+    assert choose_window(hands * 9, hands, (300, 100), (60, 30)) == Window(0, -25, 300, 150, (60, 30))
+
+
+def test_each_axis_has_its_own_scale():
+    window = Window(10, 20, 30, 40, (60, 40))
+    pose = np.array([[[10, 20, 2], [25, 40, 1], [40, 40, 2], [9, 40, 2]]], np.float32)
+    assert window.of_pose(pose)[0].tolist() == [[0, 0, 2], [30, 20, 1], [60, 20, 0], [-2, 20, 0]]
+    labels = np.zeros((80, 50), np.uint8)
+    labels[20:40, 10:25] = 2
+    assert np.argwhere(window.of_labels(labels) == 2).max(axis=0).tolist() == [19, 29]
+    assert window.of_image(np.zeros((80, 50, 3), np.uint8)).shape == (40, 60, 3)

@@ -9,7 +9,7 @@ from h2d.checkpoints import AtomicCheckpointIO
 from h2d.cli import main
 from h2d.errors import CheckpointError, SetupError
 from h2d.export import export
-from h2d.pipelines.loading import load_pipeline
+from h2d.pipelines.two_stage import TwoStagePipeline
 from h2d.seals import SealedFile
 from h2d.train import train
 
@@ -20,7 +20,7 @@ def pipeline(stages: dict[str, Path], tmp_path_factory: Any) -> Path:
 
 
 def test_weights_are_those_of_the_checkpoints(pipeline: Path, stages: dict[str, Path]) -> None:
-    loaded = load_pipeline(pipeline)
+    loaded = TwoStagePipeline.from_pretrained(pipeline)
     for name, prefix, network in (("hand", "unet.", loaded.hand_unet), ("outpaint", "controlnet.", loaded.controlnet)):
         trained = torch.load(stages[name], weights_only=True)["state_dict"]
         exported = {f"{prefix}{key}": value for key, value in network.state_dict().items()}
@@ -29,7 +29,7 @@ def test_weights_are_those_of_the_checkpoints(pipeline: Path, stages: dict[str, 
 
 
 def test_settings_of_the_pipeline_are_those_of_the_training(pipeline: Path) -> None:
-    config = load_pipeline(pipeline).config
+    config = TwoStagePipeline.from_pretrained(pipeline).config
     assert (config["image_size"], config["sigma_px"], config["margin"]) == (64, 2.5, 1.6)
     assert (config["wrist"], config["blend"]) == ("all", "noised")
 

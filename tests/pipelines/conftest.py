@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, DDPMScheduler, UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -131,3 +132,24 @@ def poses() -> np.ndarray:
             make_pose(left=(60, 8, 14)),
         ]
     )
+
+
+OUTPAINT_PARTS = ("unet", "controlnet", "vae", "text_encoder", "tokenizer", "scheduler")
+
+
+def seeded(*seeds: int) -> list[torch.Generator]:
+    """A generator for each seed."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+@pytest.fixture(scope="session")
+def rgb_controlnet(components) -> ControlNetModel:
+    """Sees the skeleton only, as diffusers' own pipelines give it."""
+    channels = components["controlnet"].config.conditioning_embedding_out_channels
+    return lively(ControlNetModel.from_unet(components["unet"], conditioning_embedding_out_channels=channels))
+
+
+def always_predict(monkeypatch: pytest.MonkeyPatch, pipeline: Any, noise: torch.Tensor) -> None:
+    """Put a network into stage II that predicts the same at every step, in no time."""
+    monkeypatch.setattr(pipeline.controlnet, "forward", lambda *given, **options: ([], None))
+    monkeypatch.setattr(pipeline.unet, "forward", lambda *given, **options: UNet2DConditionOutput(sample=noise))

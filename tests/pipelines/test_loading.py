@@ -7,8 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from h2d.errors import CheckpointError
-from h2d.pipelines.loading import load_pipeline
+from h2d.errors import CheckpointError, SetupError
 from h2d.pipelines.two_stage import TwoStagePipeline
 
 
@@ -31,9 +30,8 @@ def test_only_safetensors_are_written(saved):
     assert len(list(saved.rglob("*.safetensors"))) == 5
 
 
-@pytest.mark.parametrize("load", [load_pipeline, TwoStagePipeline.from_pretrained])
-def test_round_trip_is_equal_to_the_bit(components, saved, pose, load):
-    loaded = load(saved)
+def test_round_trip_is_equal_to_the_bit(components, saved, pose):
+    loaded = TwoStagePipeline.from_pretrained(saved)
     for name, part in components.items():
         if isinstance(part, torch.nn.Module):
             mine, its = part.state_dict(), getattr(loaded, name).state_dict()
@@ -52,39 +50,39 @@ def test_round_trip_is_equal_to_the_bit(components, saved, pose, load):
 
 
 def test_networks_can_be_loaded_in_half_precision(saved):
-    assert load_pipeline(saved, torch.bfloat16).hand_unet.dtype == torch.bfloat16
+    assert TwoStagePipeline.from_pretrained(saved, torch_dtype=torch.bfloat16).hand_unet.dtype == torch.bfloat16
 
 
 def test_missing_folder(tmp_path):
     with pytest.raises(CheckpointError, match=r"no pipeline folder .*nowhere") as caught:
-        load_pipeline(tmp_path / "nowhere")
+        TwoStagePipeline.from_pretrained(tmp_path / "nowhere")
     assert "h2d export" in caught.value.hint
 
 
 def test_folder_that_is_no_pipeline(tmp_path):
     with pytest.raises(CheckpointError, match=r"is no pipeline: it has no model_index\.json"):
-        load_pipeline(tmp_path)
+        TwoStagePipeline.from_pretrained(tmp_path)
 
 
 def test_pipeline_of_another_kind(broken):
     index = json.loads((broken / "model_index.json").read_text())
     (broken / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionPipeline"}))
     with pytest.raises(CheckpointError, match="holds a StableDiffusionPipeline, not a TwoStagePipeline"):
-        load_pipeline(broken)
+        TwoStagePipeline.from_pretrained(broken)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
 def test_damaged_index(broken, text):
     (broken / "model_index.json").write_text(text)
     with pytest.raises(CheckpointError, match="model_index"):
-        load_pipeline(broken)
+        TwoStagePipeline.from_pretrained(broken)
 
 
 @pytest.mark.parametrize("part", ["hand_unet", "unet", "controlnet", "vae", "text_encoder", "tokenizer", "scheduler"])
 def test_missing_part_is_named(broken, part):
     shutil.rmtree(broken / part)
     with pytest.raises(CheckpointError, match=part):
-        load_pipeline(broken)
+        TwoStagePipeline.from_pretrained(broken)
 
 
 def damage(folder: Path, change) -> None:
@@ -98,13 +96,50 @@ def damage(folder: Path, change) -> None:
 def test_missing_weight_is_refused(broken):
     damage(broken, lambda weights: weights.pop("mask_head.0.weight"))
     with pytest.raises(CheckpointError, match=r"hand_unet lacks 1 weights, the first is mask_head\.0\.weight"):
-        load_pipeline(broken)
+        TwoStagePipeline.from_pretrained(broken)
+
+
+def test_unknown_weight_is_refused(broken):
+    damage(broken, lambda weights: weights.update(extra=torch.zeros(2)))
+    with pytest.raises(CheckpointError, match=r"hand_unet holds 1 weights too many, the first is extra"):
+        TwoStagePipeline.from_pretrained(broken)
+
+
+def test_weight_of_another_shape_is_refused(broken):
+    damage(broken, lambda weights: weights.update({"conv_out.bias": torch.zeros(5)}))
+    with pytest.raises(CheckpointError, match="hand_unet"):
+        TwoStagePipeline.from_pretrained(broken)
+
+
+def test_components_may_be_given_instead(saved, components):
+    loaded = TwoStagePipeline.from_pretrained(saved, vae=components["vae"], scheduler=components["scheduler"])
+    assert loaded.vae is components["vae"]
+    assert loaded.scheduler is components["scheduler"]
+
+
+def test_a_hub_id_is_fetched_with_the_options_of_diffusers(saved, monkeypatch):
+    asked = {}
+
+    def fetch(name, **options):
+        asked.update(options, name=name)
+        return str(saved)
+
+    monkeypatch.setattr("h2d.pipelines.loading.snapshot_download", fetch)
+    monkeypatch.setattr("h2d.pipelines.loading.require_hub", lambda name, file: None)
+    TwoStagePipeline.from_pretrained("someone/hands", revision="v2")
+    assert (asked["name"], asked["revision"]) == ("someone/hands", "v2")
+    assert "*.bin" not in asked["allow_patterns"]
+
+
+def test_a_hub_id_that_is_not_here_is_named_without_internet():
+    with pytest.raises(SetupError, match=r"no pipeline folder someone/nothing, and cannot fetch someone/nothing"):
+        TwoStagePipeline.from_pretrained("someone/nothing")
 
 
 def test_nan_weight_is_refused(broken):
     damage(broken, lambda weights: weights["conv_out.bias"].fill_(float("inf")))
     with pytest.raises(CheckpointError, match=r"hand_unet holds NaN or infinite values in conv_out\.bias"):
-        load_pipeline(broken)
+        TwoStagePipeline.from_pretrained(broken)
 
 
 def test_flipped_bit_is_refused(broken):
@@ -113,11 +148,11 @@ def test_flipped_bit_is_refused(broken):
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"unet/diffusion_pytorch_model\.safetensors is not what was saved"):
-        load_pipeline(broken)
+        TwoStagePipeline.from_pretrained(broken)
 
 
 def test_truncated_file_is_refused(broken):
     file = broken / "controlnet" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="controlnet"):
-        load_pipeline(broken)
+        TwoStagePipeline.from_pretrained(broken)

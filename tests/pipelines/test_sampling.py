@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from h2d.pipelines.sampling import check_shape, draw_noise, for_guidance, guide, one_for_each, spawn_each
+from h2d.pipelines.inputs import check_at_least, check_shape, check_size, check_tensor_inputs, one_for_each
+from h2d.pipelines.noise import draw_noise, spawn_each
+from h2d.pipelines.sampling import for_guidance, guide, repeat
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -52,3 +54,22 @@ def test_shapes_are_checked_by_letters():
     for wrong in ((2, 3, 8), (2, 4, 8, 8), (2, 3, 8, 9)):
         with pytest.raises(ValueError, match=r"x must be a tensor \(B, 3, S, S\), got \(2,"):
             check_shape("x", torch.zeros(wrong), ("B", 3, "S", "S"))
+
+
+def test_numbers_and_sizes_are_named():
+    with pytest.raises(ValueError, match="num_inference_steps must be at least 1, got 0"):
+        check_at_least("num_inference_steps", 0, 1)
+    with pytest.raises(ValueError, match="x must be at least 1, got nan"):
+        check_at_least("x", float("nan"), 1)
+    for wrong in (0, 60, -8):
+        with pytest.raises(ValueError, match=f"height must be a positive multiple of 8, got {wrong}"):
+            check_size("height", wrong, 8)
+    with pytest.raises(ValueError, match=r"must be among \['latents'\], got \['noise'\]"):
+        check_tensor_inputs(["latents", "noise"], ["latents"])
+
+
+def test_each_entry_is_repeated_in_a_row():
+    assert repeat(torch.tensor([1, 2]), 2).tolist() == [1, 1, 2, 2]
+    assert repeat(["a", "b"], 2) == ["a", "a", "b", "b"]
+    assert repeat("a", 2) == "a"
+    assert repeat(None, 2) is None

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from h2d.pipelines.pose_checks import mask_warnings, pose_warnings
+from h2d.pipelines.checks import mask_warnings, pose_warnings
 from h2d.skeleton import BODY_NAMES, HAND_SLICES
 
 
@@ -15,32 +15,34 @@ def pose_of(x: float, y: float, width: float) -> np.ndarray:
 
 
 def test_a_good_pose_has_none():
-    assert pose_warnings(pose_of(100, 100, 60), 512, 8) == []
+    assert pose_warnings(pose_of(100, 100, 60)[None], 512, 512, 8) == []
 
 
 def test_no_hand():
-    assert pose_warnings(np.zeros((133, 3), np.float32), 512, 8) == [
-        "the pose has no hand: stage I has nothing to make"
+    assert pose_warnings(np.zeros((1, 133, 3), np.float32), 512, 512, 8) == [
+        "the pose has no hand: stage I has nothing to make, the outpainter paints everything"
     ]
 
 
 def test_small_hand():
-    assert pose_warnings(pose_of(100, 100, 10), 512, 8) == [
+    assert pose_warnings(pose_of(100, 100, 10)[None], 512, 512, 8) == [
         "the left hand is less than 16 px wide and will lose its fingers"
     ]
 
 
 def test_hand_outside_the_frame():
-    assert pose_warnings(pose_of(500, 100, 60), 512, 8) == [
+    assert pose_warnings(pose_of(500, 100, 60)[None], 512, 512, 8) == [
         "the left hand lies outside the 512 x 512 frame for the most part"
     ]
-    assert pose_warnings(pose_of(480, 100, 40), 512, 8) == []
+    assert pose_warnings(pose_of(480, 100, 40)[None], 512, 512, 8) == []
 
 
 def test_hand_without_an_arm():
     pose = pose_of(100, 100, 60)
     pose[BODY_NAMES.index("left_wrist"), 2] = 0
-    assert pose_warnings(pose, 512, 8) == ["the left hand has no arm in the pose (wrist missing) and may float"]
+    assert pose_warnings(pose[None], 512, 512, 8) == [
+        "the left hand has no arm in the pose (wrist missing) and may float"
+    ]
 
 
 def test_an_empty_mask_is_named():

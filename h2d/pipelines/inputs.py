@@ -1,0 +1,60 @@
+"""Arguments of the pipelines: each refused with a ValueError that names it, the accepted form and what was given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def one_for_each(name: str, value: str | list[str], count: int) -> list[str]:
+    """A text for each of ``count`` samples.
+
+    Raises:
+        ValueError: for a list of another length.
+    """
+    if isinstance(value, str):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"{name} must be one text or a list of {count}, got {len(value)}")
+    return list(value)
+
+
+def check_shape(name: str, tensor: Tensor, form: tuple[int | str, ...]) -> None:
+    """Compare a tensor's shape with a form such as ``("B", 3, "S", "S")``: equal letters stand for equal sizes.
+
+    Raises:
+        ValueError: naming the argument, the accepted form and the shape seen.
+    """
+    sizes: dict[str, int] = {}
+    seen = tuple(tensor.shape)
+    fits = len(seen) == len(form) and all(
+        size == (want if isinstance(want, int) else sizes.setdefault(want, size))
+        for size, want in zip(seen, form, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"{name} must be a tensor ({', '.join(map(str, form))}), got {seen}")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a word that is not among ``choices`` with a ValueError."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+
+
+def check_at_least(name: str, value: float, least: int) -> None:
+    """Refuse a number below ``least``, and NaN, with a ValueError."""
+    if not value >= least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_size(name: str, value: int, factor: int) -> None:
+    """Refuse a size in pixels that is not a whole number of latent cells with a ValueError."""
+    if value < factor or value % factor:
+        raise ValueError(f"{name} must be a positive multiple of {factor}, got {value}")
+
+
+def check_tensor_inputs(names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse a name in ``callback_on_step_end_tensor_inputs`` that a pipeline does not have with a ValueError."""
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(f"callback_on_step_end_tensor_inputs must be among {list(known)}, got {unknown}")

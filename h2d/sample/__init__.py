@@ -1,0 +1,1 @@
+"""``h2d sample``: pictures from poses."""
