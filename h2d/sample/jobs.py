@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from h2d.detection import Detector, PoseDetector
 from h2d.errors import ConfigError, DataError
 from h2d.files import make_folder, write_atomic
 from h2d.images import encode_png
-from h2d.masks import present_hands
+from h2d.masks import only_hands, present_hands
 from h2d.pipelines.canvas import hand_places
 from h2d.pipelines.checks import pose_warnings
 from h2d.pipelines.keeping import Kept
@@ -84,21 +85,27 @@ def prepare(request: SampleRequest) -> tuple[list[Job], list[DataError]]:
     canvas = Canvas.of(request)
     jobs: list[Job] = []
     refused: list[DataError] = []
-    for source, folder in zip(request.pose, folders(request.pose, request.out), strict=True):
-        try:
-            job = _job(request, source, folder, canvas)
-        except DataError as error:
-            refused.append(error)
-            continue
-        jobs.append(job)
-        for line in job.warnings:
-            print(f"warning: {source}: {line}", file=sys.stderr, flush=True)
-        make_folder(folder)
-        people = job.kept.without_kept(job.scene.people)
-        boxes = [(place.box, place.names) for place in hand_places(people, canvas.margin)]
-        write_atomic(folder / "pose.png", encode_png(check_picture(job.scene, boxes)))
-        write_pose(folder / "pose.json", job.scene)
+    with PoseDetector() as detector:
+        for source, folder in zip(request.pose, folders(request.pose, request.out), strict=True):
+            try:
+                job = _job(request, source, folder, canvas, detector)
+            except DataError as error:
+                refused.append(error)
+                continue
+            jobs.append(job)
+            _show(job, canvas)
     return jobs, refused
+
+
+def _show(job: Job, canvas: Canvas) -> None:
+    """Say what may go wrong, and write ``pose.png`` and ``pose.json``."""
+    for line in job.warnings:
+        print(f"warning: {job.source}: {line}", file=sys.stderr, flush=True)
+    make_folder(job.folder)
+    people = job.kept.without_kept(job.scene.people)
+    boxes = [(place.box, place.names) for place in hand_places(people, canvas.margin)]
+    write_atomic(job.folder / "pose.png", encode_png(check_picture(job.scene, boxes)))
+    write_pose(job.folder / "pose.json", job.scene)
 
 
 def folders(sources: tuple[str, ...], out: Path) -> list[Path]:
@@ -112,13 +119,14 @@ def folders(sources: tuple[str, ...], out: Path) -> list[Path]:
     return [out / name for name in names]
 
 
-def _job(request: SampleRequest, source: str, folder: Path, canvas: Canvas) -> Job:
-    scene = read_scene(source, request.people)
+def _job(request: SampleRequest, source: str, folder: Path, canvas: Canvas, detector: Detector) -> Job:
+    scene = read_scene(source, request.people, detector)
     if request.hand_mask is not None:
         scene = replace(scene, hands=read_hand_mask(request.hand_mask, scene))
     if request.keep_hand:
         _check_kept(request, scene)
-        scene = replace(scene, hands=find_hands(scene, request.sam))
+        wanted = np.stack([only_hands(pose, request.keep_hand) for pose in scene.people])
+        scene = replace(scene, hands=find_hands(replace(scene, people=wanted), request.sam))
     scene = frame_scene(scene, canvas.width, canvas.height)
     prompt = request.prompt if request.prompt is not None else scene.caption or DEFAULT_PROMPT
     warnings = pose_warnings(scene.people, canvas.height, canvas.width, canvas.factor)
