@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from diffusers.image_processor import PipelineImageInput
-from diffusers.utils import BaseOutput
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -25,32 +23,11 @@ from h2d.pipelines.checks import Poses, check_poses, mask_warnings, pose_warning
 from h2d.pipelines.hand import HandPipeline
 from h2d.pipelines.inputs import check_at_least, check_choice, check_size, check_tensor_inputs
 from h2d.pipelines.keeping import Kept, check_labels
-from h2d.pipelines.noise import Generators, spawn, spawn_each
+from h2d.pipelines.noise import Generators, spawn_each
 from h2d.pipelines.outpaint import OutpaintPipeline
+from h2d.pipelines.rows import Seeds, Text, TwoStageOutput
 from h2d.pipelines.sampling import Callback, SamplingPipeline, number_of_prompts, repeat
 from h2d.rendering import draw_openpose, finger_heatmaps
-from h2d.skeleton import HAND_SLICES
-
-
-@dataclass
-class TwoStageOutput(BaseOutput):
-    """What both stages made.
-
-    ``images`` as ``output_type`` says; ``hand_images`` and ``hand_masks`` a list for each image with one entry for each
-    of its ``places`` (an image as ``output_type`` says and a mask ``(1, S, S)`` in [0, 1]); ``places`` the crop squares
-    with the hands each is for. What stage II was given: ``canvas`` ``(B, 3, H, W)`` in [-1, 1], ``hand_mask``
-    ``(B, 1, H, W)`` in {0, 1} and ``skeletons`` uint8 ``(B, H, W, 3)``. ``warnings`` has the lines that were logged for
-    each image.
-    """
-
-    images: Any
-    hand_images: list[list[Any]]
-    hand_masks: list[list[Tensor]]
-    places: list[list[HandPlace]]
-    canvas: Tensor
-    hand_mask: Tensor
-    skeletons: np.ndarray
-    warnings: list[list[str]]
 
 
 class TwoStagePipeline(SamplingPipeline):
@@ -199,8 +176,8 @@ class TwoStagePipeline(SamplingPipeline):
             num_images_per_prompt=num_images_per_prompt,
             negative_prompt_embeds=negative_prompt_embeds,
         )
-        text = _Text(*encode(prompt, negative_prompt, prompt_embeds=prompt_embeds))
-        hand_text = text if hand_prompt is None else _Text(*encode(hand_prompt, negative_prompt))
+        text = Text(*encode(prompt, negative_prompt, prompt_embeds=prompt_embeds))
+        hand_text = text if hand_prompt is None else Text(*encode(hand_prompt, negative_prompt))
         people, kept, labels, warnings = (
             repeat(given, num_images_per_prompt) for given in (people, kept, labels, warnings)
         )
@@ -213,7 +190,7 @@ class TwoStagePipeline(SamplingPipeline):
 
         # 3. Stage I: all hands of all images in one batch
         seeds = [
-            _Seeds.of(one, len(of_image))
+            Seeds.of(one, len(of_image))
             for one, of_image in zip(spawn_each(generator, len(people)), people, strict=True)
         ]
         to_make = [one.without_kept(of_image) for one, of_image in zip(kept, people, strict=True)]
@@ -271,8 +248,8 @@ class TwoStagePipeline(SamplingPipeline):
         self,
         people: list[np.ndarray],
         labels: list[np.ndarray] | None,
-        seeds: list[_Seeds],
-        text: _Text,
+        seeds: list[Seeds],
+        text: Text,
         shared: dict[str, Any],
     ) -> list[list[PlacedHand]]:
         """Stage I for every hand of every image; a list for each image."""
@@ -315,28 +292,3 @@ class TwoStagePipeline(SamplingPipeline):
         stage.set_progress_bar_config(**{"desc": name, **getattr(self, "_progress_bar_config", {})})
         stage._outer = self
         return stage
-
-
-class _Text(NamedTuple):
-    """Embeddings ``(B, L, D)`` of the texts of all images, and those of the negative prompts when guidance is on."""
-
-    positive: Tensor
-    negative: Tensor | None
-
-    def of(self, rows: Sequence[int]) -> dict[str, Tensor | None]:
-        """The arguments of a stage for some of the images."""
-        index = list(rows)
-        negative = None if self.negative is None else self.negative[index]
-        return {"prompt_embeds": self.positive[index], "negative_prompt_embeds": negative}
-
-
-class _Seeds(NamedTuple):
-    """The randomness of one image; neither hand changes what another one or the body gets."""
-
-    outpaint: torch.Generator
-    hands: list[dict[str, torch.Generator]]
-
-    @classmethod
-    def of(cls, generator: torch.Generator, people: int) -> _Seeds:
-        outpaint = spawn(generator)
-        return cls(outpaint, [{hand: spawn(generator) for hand in HAND_SLICES} for _ in range(people)])
