@@ -48,6 +48,14 @@ def check_at_least(name: str, value: float, least: int) -> None:
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
+def check_span(start: float, end: float) -> None:
+    """Refuse a share of the steps that is not ``0 <= start < end <= 1`` with a ValueError."""
+    if not 0 <= start < end <= 1:
+        raise ValueError(
+            f"control_guidance_start and control_guidance_end must be 0 <= start < end <= 1, got {start} and {end}"
+        )
+
+
 def check_size(name: str, value: int, factor: int) -> None:
     """Refuse a size in pixels that is not a whole number of latent cells with a ValueError."""
     if value < factor or value % factor:

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from h2d.masks import BLENDS, blend
 from h2d.networks.controlnet import HINT_CHANNELS
 from h2d.pipelines.blending import BLENDINGS, REFERENCE_SIZE, Blender
-from h2d.pipelines.inputs import check_at_least, check_choice, check_shape, check_tensor_inputs
+from h2d.pipelines.inputs import check_at_least, check_choice, check_shape, check_span, check_tensor_inputs
 from h2d.pipelines.noise import Generators, draw_noise, spawn_each
 from h2d.pipelines.sampling import OUTPUT_TYPES, Callback, SamplingPipeline, for_guidance, guide, join_text, repeat
 
@@ -126,6 +126,7 @@ class OutpaintPipeline(SamplingPipeline):
         check_choice("blend", blend, BLENDS)
         check_choice("output_type", output_type, OUTPUT_TYPES)
         check_at_least("num_inference_steps", num_inference_steps, 1)
+        check_span(control_guidance_start, control_guidance_end)
         check_at_least("num_images_per_prompt", num_images_per_prompt, 1)
         check_tensor_inputs(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         if latents is not None:

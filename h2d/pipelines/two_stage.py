@@ -21,7 +21,7 @@ from h2d.pipelines.blending import BLENDINGS
 from h2d.pipelines.canvas import HandPlace, PlacedHand, compose_canvas, hand_places
 from h2d.pipelines.checks import Poses, check_poses, mask_warnings, pose_warnings
 from h2d.pipelines.hand import HandPipeline
-from h2d.pipelines.inputs import check_at_least, check_choice, check_size, check_tensor_inputs
+from h2d.pipelines.inputs import check_at_least, check_choice, check_size, check_span, check_tensor_inputs
 from h2d.pipelines.keeping import Kept, check_labels
 from h2d.pipelines.noise import Generators, spawn_each
 from h2d.pipelines.outpaint import OutpaintPipeline
@@ -160,6 +160,7 @@ class TwoStagePipeline(SamplingPipeline):
         check_choice("blending", blending, BLENDINGS)
         check_choice("blend", blend := blend or self.config.blend, BLENDS)
         check_at_least("num_inference_steps", num_inference_steps, 1)
+        check_span(control_guidance_start, control_guidance_end)
         check_at_least("num_images_per_prompt", num_images_per_prompt, 1)
         check_tensor_inputs(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         kept = Kept.of(image, keep_mask, len(people), height, width)

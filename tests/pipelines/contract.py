@@ -30,6 +30,7 @@ class PipelineContract:
 
     kind: type[SamplingPipeline]
     settings: ClassVar[dict[str, Any]] = {}
+    options: ClassVar[dict[str, Any]] = {}
     denoisers: tuple[str, ...]
     stages: int = 1
 
@@ -61,11 +62,15 @@ class PipelineContract:
         return pipe
 
     @classmethod
+    def given(cls, count: int) -> dict[str, Any]:
+        return {**cls.inputs(count), "num_inference_steps": STEPS, **cls.options}
+
+    @classmethod
     def call(cls, pipe: Any, count: int = 1, seeds: tuple[int, ...] | None = None, **options: Any) -> np.ndarray:
         """Images ``(B, H, W, 3)`` in [0, 1] of ``count`` samples, with seeds 0, 1, ..."""
         generator = seeded(*(range(count) if seeds is None else seeds))
-        given = {"generator": generator, "num_inference_steps": STEPS, **cls.inputs(count), **options}
-        images = pipe(**given, output_type="np").images
+        given = {"generator": generator, "output_type": "np", **cls.given(count), **options}
+        images = pipe(**given).images
         assert np.isfinite(images).all()
         assert images.min() >= 0
         assert images.max() <= 1
@@ -123,7 +128,7 @@ class PipelineContract:
 
     def test_output_types_agree(self, pipe):
         exact = self.call(pipe, 2)
-        options = {**self.inputs(2), "num_inference_steps": STEPS}
+        options = self.given(2)
         pt = pipe(**options, generator=seeded(0, 1), output_type="pt").images
         np.testing.assert_array_equal(pt.permute(0, 2, 3, 1).numpy(), exact)
         pil = pipe(**options, generator=seeded(0, 1)).images
@@ -131,7 +136,7 @@ class PipelineContract:
         np.testing.assert_allclose(np.stack([np.asarray(image) for image in pil]), exact * 255, atol=0.5001)
 
     def test_plain_tuple(self, pipe):
-        options = {**self.inputs(1), "num_inference_steps": STEPS, "output_type": "np"}
+        options = {**self.given(1), "output_type": "np"}
         plain = pipe(**options, generator=seeded(0), return_dict=False)
         output = pipe(**options, generator=seeded(0))
         assert type(plain) is tuple
@@ -152,9 +157,8 @@ class PipelineContract:
         def grey(_: Any, step: int, timestep: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             return {"latents": torch.zeros_like(tensors["latents"])} if step == STEPS - 1 else {}
 
-        inputs = self.inputs(1)
-        output = pipe(**inputs, num_inference_steps=STEPS, callback_on_step_end=grey, output_type="np")
-        free = self.free(inputs, output)
+        output = pipe(**self.given(1), callback_on_step_end=grey, output_type="np")
+        free = self.free(self.inputs(1), output)
         height, width = output.images.shape[1:3]
         latents = torch.zeros(1, 4, height // pipe.parts.factor, width // pipe.parts.factor)
         expected = (pipe.parts.decode(latents) / 2 + 0.5).permute(0, 2, 3, 1).numpy()

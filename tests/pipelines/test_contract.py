@@ -31,6 +31,7 @@ class TestHandPipeline(PartsContract):
 
 class TestOutpaintPipeline(PartsContract):
     kind = OutpaintPipeline
+    options: ClassVar = {"unblended_last_steps": 0}
     denoisers = ("unet", "controlnet")
 
     @classmethod
@@ -50,6 +51,7 @@ class TestOutpaintPipeline(PartsContract):
 class TestTwoStagePipeline(PartsContract):
     kind = TwoStagePipeline
     settings: ClassVar = {"image_size": SIZE, "sigma_px": 1.0}
+    options: ClassVar = {"unblended_last_steps": 0}
     denoisers = ("hand_unet", "unet", "controlnet")
     stages = 2
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from h2d.pipelines.inputs import check_at_least, check_shape, check_size, check_tensor_inputs, one_for_each
+from h2d.pipelines.inputs import check_at_least, check_shape, check_size, check_span, check_tensor_inputs, one_for_each
 from h2d.pipelines.noise import draw_noise, spawn_each
 from h2d.pipelines.sampling import for_guidance, guide, repeat
 
@@ -64,6 +64,9 @@ def test_numbers_and_sizes_are_named():
     for wrong in (0, 60, -8):
         with pytest.raises(ValueError, match=f"height must be a positive multiple of 8, got {wrong}"):
             check_size("height", wrong, 8)
+    for wrong in ((0.5, 0.5), (-0.1, 1), (0, 1.5), (0.8, 0.2)):
+        with pytest.raises(ValueError, match="must be 0 <= start < end <= 1"):
+            check_span(*wrong)
     with pytest.raises(ValueError, match=r"must be among \['latents'\], got \['noise'\]"):
         check_tensor_inputs(["latents", "noise"], ["latents"])
 
