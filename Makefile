@@ -48,7 +48,7 @@ demo: $(READY)  ## the whole method on rendered people, from raw images to repor
 	$(H2D) train experiments/demo_outpaint data.shards=$(DEMO)/data/shards run.dir=$(DEMO) run.name=outpaint evaluation.partner=$(DEMO)/hand/checkpoints/last.ckpt --resume auto
 	@rm -rf $(DEMO)/pipeline $(DEMO)/sample $(DEMO)/evaluation
 	$(H2D) export --hand $(DEMO)/hand/checkpoints/last.ckpt --outpaint $(DEMO)/outpaint/checkpoints/last.ckpt --out $(DEMO)/pipeline
-	$(H2D) sample --pipeline $(DEMO)/pipeline --pose $(DEMO)/data/shards --steps 20 --guidance 2 --start-radius 8 --out $(DEMO)/sample
+	$(H2D) sample --pipeline $(DEMO)/pipeline --pose $(DEMO)/data/shards --out $(DEMO)/sample
 	$(H2D) evaluate experiments/demo_evaluate --pipeline $(DEMO)/pipeline data.shards=$(DEMO)/data/shards run.dir=$(DEMO) run.name=evaluation
 	@cp $(DEMO)/evaluation/report.png $(DEMO)/report.png
 	@echo "look at $(DEMO)/report.png; make tensorboard shows the curves"

@@ -116,6 +116,9 @@ def two_stage_pipeline(hand: HandGenerator, outpaint: Outpainter) -> TwoStagePip
             margin=experiment.data.crop_margin,
             wrist=experiment.data.wrist,
             blend=outpaint.experiment.sampling.blend,
+            start_radius_px=outpaint.experiment.sampling.start_radius_px,
+            num_inference_steps=outpaint.experiment.sampling.num_inference_steps,
+            guidance_scale=outpaint.experiment.sampling.guidance_scale,
         )
     )
 

@@ -28,6 +28,7 @@ __all__ = [
 
 TINY_BASE = Path(__file__).parents[1] / "assets" / "tiny-base"
 """The small pre-trained base that is shipped with the package."""
+MAX_TOKENS = 100_000
 VOCABULARIES = ("vocab.json", "tokenizer.json")
 """Either is a tokenizer's vocabulary."""
 
@@ -80,6 +81,11 @@ def load_tokenizer(source: str) -> CLIPTokenizer:
     # Without its files transformers makes one that knows no word.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise SetupError(f"no vocabulary in {source}/tokenizer", "the base needs a tokenizer/ folder")
+    if not isinstance(tokenizer.model_max_length, int) or not 2 < tokenizer.model_max_length < MAX_TOKENS:
+        raise SetupError(
+            f"{source}/tokenizer: model_max_length is {tokenizer.model_max_length!r}, not a number of tokens",
+            "fetch or export the model again",
+        )
     return tokenizer
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -18,7 +19,10 @@ from h2d.networks.hub import FETCH_HINT, find_file, first_line, require_hub
 
 LOCAL_HINT = "the folder needs config.json and weights in *.safetensors; other formats are not read"
 _OTHER_HINT = "the file is damaged or belongs to another architecture: fetch or export it again"
-BROKEN = (OSError, ValueError, RuntimeError, KeyError, TypeError)
+BROKEN = (
+    *(OSError, ValueError, RuntimeError, KeyError, TypeError, IndexError, AttributeError, OverflowError),
+    StrictDataclassError,
+)
 """What the libraries raise for files that are missing or not what they should be."""
 
 Part = TypeVar("Part", bound=nn.Module)

@@ -11,6 +11,8 @@ from h2d.masks import blend, canvas_at, dilate, expansion_radius, to_latent
 
 BLENDINGS = ("sequential", "naive", "bbox")
 """Table II: mask expansion, the hand mask as it is, the square of the crop."""
+MAX_RADIUS = 4096
+"""Of a dilation, in pixels."""
 REFERENCE_SIZE = 512
 """Shorter side of an image at which ``start_radius_px`` is given."""
 

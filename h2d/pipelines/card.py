@@ -25,6 +25,9 @@ SETTINGS = {
     "sigma_px": "sigma of the finger heat maps, px of the crop",
     "margin": "side of a hand crop, in lengths of its keypoint box",
     "wrist": "finger channels that show the wrist",
+    "num_inference_steps": "denoising steps of each stage, where a call does not say otherwise",
+    "guidance_scale": "likewise",
+    "start_radius_px": "likewise, of the mask expansion, px at 512",
     "blend": "how the hands enter the latents during training and sampling (Eq. 11)",
 }
 

@@ -17,7 +17,7 @@ MAX_FRAMES = 4
 """A labelled keypoint farther away than so many canvases is a mistake, such as the pixels of another image."""
 
 
-def check_poses(pose: Poses, count: int, height: int, width: int) -> list[np.ndarray]:
+def check_poses(pose: Poses | None, count: int, height: int, width: int) -> list[np.ndarray]:
     """The people of each image, float32 ``(P, 133, 3)``.
 
     Args:
@@ -30,8 +30,13 @@ def check_poses(pose: Poses, count: int, height: int, width: int) -> list[np.nda
     Raises:
         ValueError: for another shape, or a labelled keypoint that is not finite or far from the canvas.
     """
+    if not isinstance(pose, np.ndarray | list | tuple) or not all(isinstance(one, np.ndarray) for one in pose):
+        kinds = type(pose).__name__
+        if isinstance(pose, list | tuple):
+            kinds += " of " + " and ".join(sorted({type(one).__name__ for one in pose}))
+        raise ValueError(f"pose must be a NumPy array or a list of arrays, such as [scene.people], got a {kinds}")
     one_for_all = isinstance(pose, np.ndarray) and pose.ndim == 2
-    images = [np.asarray(one) for one in ([pose] * count if one_for_all else pose)]
+    images: list[np.ndarray] = [pose] * count if one_for_all else list(pose)  # type: ignore[list-item]  # see one_for_all
     people = [one.astype(np.float32).reshape(-1, *one.shape[-2:]) for one in images if one.ndim in (2, 3)]
     if len(people) != len(images) or not people or any(one.shape[1:] != (NUM_KEYPOINTS, 3) for one in people):
         seen = np.shape(pose) if isinstance(pose, np.ndarray) else [one.shape for one in images]

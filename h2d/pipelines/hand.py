@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from h2d.networks.hand_unet import HEATMAP_CHANNELS, HandUNet, hand_condition
-from h2d.pipelines.inputs import check_at_least, check_choice, check_shape, check_tensor_inputs
+from h2d.pipelines.inputs import check_choice, check_count, check_number, check_shape, check_tensor_inputs
 from h2d.pipelines.noise import Generators, draw_noise, spawn_each
 from h2d.pipelines.sampling import OUTPUT_TYPES, Callback, SamplingPipeline, for_guidance, guide, join_text, repeat
 
@@ -91,8 +91,10 @@ class HandPipeline(SamplingPipeline):
         # 1. Check inputs
         check_shape("heatmaps", heatmaps, ("B", HEATMAP_CHANNELS, "h", "w"))
         check_choice("output_type", output_type, OUTPUT_TYPES)
-        check_at_least("num_inference_steps", num_inference_steps, 1)
-        check_at_least("num_images_per_prompt", num_images_per_prompt, 1)
+        check_count("num_inference_steps", num_inference_steps, 1)
+        check_count("num_images_per_prompt", num_images_per_prompt, 1)
+        check_number("guidance_scale", guidance_scale, 0)
+        check_number("eta", eta, 0, 1)
         check_tensor_inputs(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         prompts, _, height, width = heatmaps.shape
         count = prompts * num_images_per_prompt

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 
 from torch import Tensor
 
@@ -15,6 +17,8 @@ def one_for_each(name: str, value: str | list[str], count: int) -> list[str]:
     """
     if isinstance(value, str):
         return [value] * count
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"{name} must be one text or a list of {count}, got {value!r}")
     if len(value) != count:
         raise ValueError(f"{name} must be one text or a list of {count}, got {len(value)}")
     return list(value)
@@ -42,14 +46,24 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {choices}, got {value!r}")
 
 
-def check_at_least(name: str, value: float, least: int) -> None:
-    """Refuse a number below ``least``, and NaN, with a ValueError."""
-    if not value >= least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+def check_count(name: str, value: int, least: int) -> None:
+    """Refuse anything but a whole number of at least ``least`` with a ValueError."""
+    if not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def check_number(name: str, value: float, least: float = -math.inf, most: float = math.inf) -> None:
+    """Refuse anything but a finite number between ``least`` and ``most`` with a ValueError."""
+    if not isinstance(value, Real) or not math.isfinite(value) or not least <= value <= most:
+        bounds = f" between {least:g} and {most:g}" if math.isfinite(least + most) else ""
+        bounds = bounds or (f" of at least {least:g}" if math.isfinite(least) else "")
+        raise ValueError(f"{name} must be a finite number{bounds}, got {value!r}")
 
 
 def check_span(start: float, end: float) -> None:
     """Refuse a share of the steps that is not ``0 <= start < end <= 1`` with a ValueError."""
+    check_number("control_guidance_start", start)
+    check_number("control_guidance_end", end)
     if not 0 <= start < end <= 1:
         raise ValueError(
             f"control_guidance_start and control_guidance_end must be 0 <= start < end <= 1, got {start} and {end}"
@@ -58,8 +72,8 @@ def check_span(start: float, end: float) -> None:
 
 def check_size(name: str, value: int, factor: int) -> None:
     """Refuse a size in pixels that is not a whole number of latent cells with a ValueError."""
-    if value < factor or value % factor:
-        raise ValueError(f"{name} must be a positive multiple of {factor}, got {value}")
+    if not isinstance(value, Integral) or value < factor or value % factor:
+        raise ValueError(f"{name} must be a positive multiple of {factor}, got {value!r}")
 
 
 def check_tensor_inputs(names: Sequence[str], known: Sequence[str]) -> None:

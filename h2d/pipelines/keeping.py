@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from diffusers.image_processor import PipelineImageInput, VaeImageProcessor
+from diffusers.image_processor import PipelineImageInput
+from PIL import Image
 from torch import Tensor
 
 from h2d.masks import only_hands, present_hands
 from h2d.pipelines.canvas import Canvas, keep_pixels
 from h2d.pipelines.inputs import check_shape
-from h2d.skeleton import HAND_SLICES
+from h2d.skeleton import HAND_LABELS, HAND_SLICES
 
 
 class Kept(NamedTuple):
@@ -39,9 +40,10 @@ class Kept(NamedTuple):
             raise ValueError("image and keep_mask go together: give both or neither")
         if image is None or mask is None:
             return [cls(torch.full((3, height, width), -1.0), torch.zeros(1, height, width))] * count
-        pictures = _tensor("image", VaeImageProcessor(do_resize=False), image, 3, count, height, width)
-        grey = VaeImageProcessor(do_resize=False, do_normalize=False, do_binarize=True, do_convert_grayscale=True)
-        masks = _tensor("keep_mask", grey, mask, 1, count, height, width)
+        pictures = 2 * _tensor("image", image, 3, count, height, width) - 1
+        masks = _tensor("keep_mask", mask, 1, count, height, width)
+        if not bool(((masks == 0) | (masks == 1)).all()):
+            raise ValueError("keep_mask must be black and white: uint8 0 and 255, or 0 and 1 of another type")
         return [cls(*pair) for pair in zip(pictures, masks, strict=True)]
 
     def without_kept(self, people: np.ndarray) -> np.ndarray:
@@ -73,27 +75,41 @@ def check_labels(labels: np.ndarray | None, count: int, height: int, width: int)
     """
     if labels is None:
         return None
+    if not isinstance(labels, np.ndarray):
+        raise ValueError(f"hand_labels must be a NumPy array, got a {type(labels).__name__}")
     each = np.repeat(labels[None], count, axis=0) if labels.ndim == 2 else labels
     if each.dtype != np.uint8 or each.shape != (count, height, width):
         raise ValueError(
             f"hand_labels must be uint8 ({height}, {width}) or ({count}, {height}, {width}), "
             f"got {labels.dtype} {labels.shape}"
         )
+    if each.max(initial=0) > max(HAND_LABELS.values()):
+        raise ValueError(f"hand_labels must be 0, 1 (right) and 2 (left), got {each.max()}")
     return list(each)
 
 
-def _tensor(
-    name: str,
-    processor: VaeImageProcessor,
-    given: PipelineImageInput,
-    channels: int,
-    count: int,
-    height: int,
-    width: int,
-) -> Tensor:
-    """A picture or several, in one of the forms that diffusers takes, as float32 ``(count, channels, H, W)``."""
-    tensor = processor.preprocess(given).float().cpu()
+def _tensor(name: str, given: PipelineImageInput, channels: int, count: int, height: int, width: int) -> Tensor:
+    """A picture or several, in one of the forms that diffusers takes, as float32 ``(count, channels, H, W)``, 0..1."""
+    each = given if isinstance(given, list | tuple) else [given]
+    if not each:
+        raise ValueError(f"{name} must be a picture or a list of {count}, got an empty list")
+    tensor = torch.cat([_one(name, one, channels) for one in each])
     if len(tensor) == 1 and count > 1:
         tensor = tensor.expand(count, -1, -1, -1)
     check_shape(name, tensor, (count, channels, height, width))
+    if not bool(((tensor >= 0) & (tensor <= 1)).all()):
+        raise ValueError(f"{name} must be uint8, or numbers in [0, 1], got others")
     return tensor
+
+
+def _one(name: str, given: Any, channels: int) -> Tensor:
+    """A PIL image, an array ``([B,] H, W[, C])`` or a tensor ``([B,] C, H, W)`` as ``(B, C, H, W)`` in 0..1."""
+    if isinstance(given, Image.Image):
+        given = np.array(given.convert("RGB" if channels == 3 else "L"))
+    if isinstance(given, np.ndarray):
+        given = given[..., None] if channels == 1 and given.shape[-1:] != (1,) else given
+        given = torch.from_numpy(np.ascontiguousarray(given)).movedim(-1, -3)
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{name} must be a PIL image, an array or a tensor, got a {type(given).__name__}")
+    given = given[None] if given.ndim == 3 else given
+    return given.cpu().float() / 255 if given.dtype == torch.uint8 else given.cpu().float()

@@ -17,7 +17,7 @@ from h2d.errors import CheckpointError, SetupError
 from h2d.networks.base import load_part, load_tokenizer
 from h2d.networks.hand_unet import HandUNet
 from h2d.networks.hub import first_line, require_hub
-from h2d.pipelines.checksums import verify_checksums
+from h2d.pipelines.checksums import SETTINGS, WEIGHTS, verify_checksums
 
 NETWORKS = {
     "hand_unet": HandUNet,
@@ -30,6 +30,8 @@ NETWORKS = {
 EXPORT_HINT = "write one with `h2d export --hand CKPT --outpaint CKPT --out DIR`"
 FILES = ["*.json", "*.txt", "*.safetensors", "SHA256SUMS"]
 """What is fetched of a hub id; no other file is ever read."""
+BROKEN_SETTINGS = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
+"""What the libraries raise for settings that are not what they should be."""
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
 
 
@@ -45,6 +47,7 @@ def locate(kind: str, name: str | os.PathLike[str], options: dict[str, Any]) -> 
     if not folder.is_dir() and _is_hub_id(str(name)):
         folder = _fetch(str(name), hub)
     _check_kind(folder, kind)
+    verify_checksums(folder, SETTINGS)
     return folder
 
 
@@ -60,8 +63,8 @@ def load_strictly(load: Callable[..., Any], folder: Path, components: Collection
     Raises:
         CheckpointError: naming the component and what is wrong with it.
     """
-    verify_checksums(folder)
-    dtype, variant = options.pop("torch_dtype", None) or torch.float32, options.pop("variant", None)
+    verify_checksums(folder, WEIGHTS)
+    dtype, variant = _dtype(options), options.pop("variant", None)
     for name, kind in NETWORKS.items():
         if name in components and name not in options:
             options[name] = load_part(kind, str(folder), name, dtype, variant=variant, exact=True)
@@ -71,8 +74,18 @@ def load_strictly(load: Callable[..., Any], folder: Path, components: Collection
         return load(folder, local_files_only=True, **options)
     except SetupError as error:
         raise CheckpointError(error.message, EXPORT_HINT) from error
-    except (OSError, ValueError, TypeError) as error:
+    except BROKEN_SETTINGS as error:
         raise CheckpointError(f"cannot load the pipeline in {folder}: {error}", EXPORT_HINT) from error
+
+
+def _dtype(options: dict[str, Any]) -> torch.dtype:
+    """Of the networks, by the older or the newer name of diffusers' option."""
+    given = options.pop("torch_dtype", None) or options.pop("dtype", None) or torch.float32
+    options.pop("dtype", None)
+    dtype = getattr(torch, given, None) if isinstance(given, str) else given
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"torch_dtype must be such as torch.bfloat16, got {given!r}")
+    return dtype
 
 
 def _is_hub_id(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -17,17 +17,25 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from h2d.data.samples import crop_mask
 from h2d.masks import BLENDS, only_hands, shrink_maps
 from h2d.networks.hand_unet import HandUNet
-from h2d.pipelines.blending import BLENDINGS
+from h2d.pipelines.blending import BLENDINGS, MAX_RADIUS
 from h2d.pipelines.canvas import HandPlace, PlacedHand, compose_canvas, hand_places
-from h2d.pipelines.checks import Poses, check_poses, mask_warnings, pose_warnings
+from h2d.pipelines.checks import Poses, check_poses, mask_warnings, pose_warnings, text_warnings
 from h2d.pipelines.hand import HandPipeline
-from h2d.pipelines.inputs import check_at_least, check_choice, check_size, check_span, check_tensor_inputs
+from h2d.pipelines.inputs import (
+    check_choice,
+    check_count,
+    check_number,
+    check_size,
+    check_span,
+    check_tensor_inputs,
+    one_for_each,
+)
 from h2d.pipelines.keeping import Kept, check_labels
 from h2d.pipelines.noise import Generators, spawn_each
 from h2d.pipelines.outpaint import OutpaintPipeline
 from h2d.pipelines.rows import Seeds, Text, TwoStageOutput
 from h2d.pipelines.sampling import Callback, SamplingPipeline, number_of_prompts, repeat
-from h2d.rendering import draw_openpose, finger_heatmaps
+from h2d.rendering import Wrist, draw_openpose, finger_heatmaps
 
 
 class TwoStagePipeline(SamplingPipeline):
@@ -46,6 +54,9 @@ class TwoStagePipeline(SamplingPipeline):
         margin: side of a hand's crop as a multiple of its keypoint box.
         wrist: finger channels that show the wrist.
         blend: one of :data:`h2d.masks.BLENDS`, the one that the ControlNet was trained with.
+        start_radius_px: what suits the networks, where a call does not say otherwise.
+        num_inference_steps: likewise.
+        guidance_scale: likewise.
     """
 
     model_cpu_offload_seq = "text_encoder->hand_unet->vae->unet"
@@ -64,6 +75,9 @@ class TwoStagePipeline(SamplingPipeline):
         margin: float = 1.6,
         wrist: str = "all",
         blend: str = "noised",
+        start_radius_px: float = 49.0,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -75,13 +89,27 @@ class TwoStagePipeline(SamplingPipeline):
             tokenizer=tokenizer,
             scheduler=scheduler,
         )
-        self.register_to_config(image_size=image_size, sigma_px=sigma_px, margin=margin, wrist=wrist, blend=blend)
+        check_size("image_size", image_size, self.parts.factor)
+        check_number("sigma_px", sigma_px, 0.1, image_size)
+        check_number("margin", margin, 1, 100)
+        check_choice("wrist", wrist, get_args(Wrist))
+        check_choice("blend", blend, BLENDS)
+        self.register_to_config(
+            image_size=image_size,
+            sigma_px=sigma_px,
+            margin=margin,
+            wrist=wrist,
+            blend=blend,
+            start_radius_px=start_radius_px,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+        )
 
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str | list[str] | None,
-        pose: Poses,
+        prompt: str | list[str] | None = None,
+        pose: Poses | None = None,
         *,
         hand_prompt: str | list[str] | None = None,
         height: int | None = None,
@@ -91,10 +119,10 @@ class TwoStagePipeline(SamplingPipeline):
         hand_labels: np.ndarray | None = None,
         blending: str = "sequential",
         blend: str | None = None,
-        start_radius_px: float = 49,
+        start_radius_px: float | None = None,
         unblended_last_steps: int = 2,
-        num_inference_steps: int = 50,
-        guidance_scale: float = 7.5,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         controlnet_conditioning_scale: float = 1.0,
         control_guidance_start: float = 0.0,
         control_guidance_end: float = 1.0,
@@ -122,13 +150,14 @@ class TwoStagePipeline(SamplingPipeline):
             height: of the canvas, a multiple of the VAE's factor; the pipeline's ``image_size`` by default.
             width: of the canvas, likewise.
             image: of the canvas' size, where pixels of a picture are to be kept; see ``keep_mask``.
-            keep_mask: white or 1 where the pixels of ``image`` are kept to the last bit. Stage I makes no hand whose
-                keypoints lie inside for the most part.
+            keep_mask: uint8 255, or 1 of another type, where the pixels of ``image`` are kept to the last bit. Stage I
+                makes no hand whose keypoints lie inside for the most part.
             hand_labels: uint8 ``(H, W)`` or ``(B, H, W)``, 1 on right and 2 on left hands, to guide the layout of stage
                 I; None is mask-free inference.
             blending: "sequential", "naive" or "bbox" (Table II).
             blend: overrides the pipeline's own setting.
-            start_radius_px: dilation at the first step of "sequential", in pixels at a shorter side of 512.
+            start_radius_px: dilation at the first step of "sequential", in pixels at a shorter side of 512; the
+                pipeline's own by default, as ``num_inference_steps`` and ``guidance_scale``.
             unblended_last_steps: steps at the end of stage II that see the full latents.
             num_inference_steps: scheduler steps of each stage.
             guidance_scale: of classifier-free guidance; 1 and less turn it off.
@@ -152,21 +181,36 @@ class TwoStagePipeline(SamplingPipeline):
             ValueError: when an argument has another form.
         """
         # 1. Check inputs
-        height, width = height or self.config.image_size, width or self.config.image_size
+        own = self.config
+        height, width = (own.image_size if side is None else side for side in (height, width))
+        start_radius_px = own.start_radius_px if start_radius_px is None else start_radius_px
+        num_inference_steps = own.num_inference_steps if num_inference_steps is None else num_inference_steps
+        guidance_scale = own.guidance_scale if guidance_scale is None else guidance_scale
         for name, side in (("height", height), ("width", width)):
             check_size(name, side, self.parts.factor)
         people = check_poses(pose, number_of_prompts(prompt, prompt_embeds), height, width)
         check_choice("output_type", output_type, ("pil", "np", "pt"))
         check_choice("blending", blending, BLENDINGS)
-        check_choice("blend", blend := blend or self.config.blend, BLENDS)
-        check_at_least("num_inference_steps", num_inference_steps, 1)
+        check_choice("blend", blend := blend or own.blend, BLENDS)
+        check_count("num_inference_steps", num_inference_steps, 1)
+        check_count("unblended_last_steps", unblended_last_steps, 0)
+        check_number("start_radius_px", start_radius_px, 0, MAX_RADIUS)
+        check_number("guidance_scale", guidance_scale, 0)
+        check_number("controlnet_conditioning_scale", controlnet_conditioning_scale)
+        check_number("eta", eta, 0, 1)
         check_span(control_guidance_start, control_guidance_end)
-        check_at_least("num_images_per_prompt", num_images_per_prompt, 1)
+        check_count("num_images_per_prompt", num_images_per_prompt, 1)
         check_tensor_inputs(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         kept = Kept.of(image, keep_mask, len(people), height, width)
         labels = check_labels(hand_labels, len(people), height, width)
+        if hand_prompt is not None:
+            one_for_each("hand_prompt", hand_prompt, len(people))
         warnings = [pose_warnings(of_image, height, width, self.parts.factor) for of_image in people]
         self.warn_once(line for lines in warnings for line in lines)
+        for texts in (prompt, hand_prompt, negative_prompt):
+            if texts is not None:
+                for lines, one in zip(warnings, one_for_each("prompt", texts, len(people)), strict=True):
+                    lines += text_warnings([one], self.tokenizer)
         self._interrupt = False
 
         # 2. Text, and what N images for each prompt make of it all

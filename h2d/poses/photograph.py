@@ -6,14 +6,13 @@ which smaller people come out larger. Of 35 photographs that show one person or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from h2d.annotators.pose import PoseResult
-from h2d.detection import Detector, PoseDetector
+from h2d.detection import DETECT_SIZE, Detector, detect_enlarged
 from h2d.errors import DataError
 from h2d.images import ImageError, load_image
 from h2d.poses.listing import most_prominent
@@ -36,23 +35,26 @@ def read_photograph(path: Path, people: int, detector: Detector | None = None) -
     Args:
         path: of the photograph.
         people: at most so many, at least 1.
-        detector: finds one person; MediaPipe in a process of its own when left out, which takes seconds to start.
+        detector: finds one person; MediaPipe in this process when left out, which needs no main guard in a script.
 
     Raises:
         DataError: the file is no picture, or nobody is found in it.
-        SetupError: MediaPipe's process died.
     """
     try:
         image = load_image(path)
     except ImageError as error:
         hint = "give a photograph, a JSON file of keypoints, or a folder of shards"
         raise DataError(error.message, hint) from error
-    with nullcontext(detector) if detector else PoseDetector() as detect:
-        poses = _first(image, detect) if people == 1 else find_people(image, detect)
+    detector = detector or _detect_here
+    poses = _first(image, detector) if people == 1 else find_people(image, detector)
     if not poses:
         hint = "use a larger or brighter photograph, with head and shoulders in view, or a JSON file of keypoints"
         raise DataError(f"{path}: nobody is found in it", hint)
     return Scene(str(path), image, np.stack(most_prominent(poses, people)), None, "", has_picture=True)
+
+
+def _detect_here(images: Sequence[np.ndarray]) -> list[PoseResult]:
+    return [detect_enlarged(image, DETECT_SIZE) for image in images]
 
 
 def _first(image: np.ndarray, detector: Detector) -> list[np.ndarray]:

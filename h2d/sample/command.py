@@ -62,16 +62,15 @@ def add_sample(commands: argparse._SubParsersAction) -> None:
     add = group.add_argument
     add("--seed", type=int, default=0, help="of the first image (%(default)s)")
     add("--count", type=int, default=1, metavar="N", help="images of each pose, with seeds one after another")
-    add("--steps", type=int, default=50, help="denoising steps of each stage (%(default)s)")
-    add("--guidance", type=float, default=7.5, help="classifier-free guidance (%(default)s)")
+    add("--steps", type=int, help="denoising steps of each stage (the pipeline's own, 50 for Stable Diffusion)")
+    add("--guidance", type=float, help="classifier-free guidance (the pipeline's own, 7.5 for Stable Diffusion)")
     add("--scheduler", metavar="NAME", help="any of diffusers that fits, such as DPMSolverMultistep (DDIM)")
     add("--blending", choices=("sequential", "naive", "bbox"), default="sequential", help="Table II (%(default)s)")
     add(
         "--start-radius",
         type=float,
-        default=49.0,
         metavar="PX",
-        help="radius of the first, largest mask of sequential blending, in pixels at 512 (%(default)s)",
+        help="radius of the first, largest mask of sequential blending, px at 512 (the pipeline's own, or 49)",
     )
 
     group = parser.add_argument_group("where")

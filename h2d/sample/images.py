@@ -94,23 +94,39 @@ def _batch(request: SampleRequest, pipeline: TwoStagePipeline, tasks: Sequence[t
         options["keep_mask"] = torch.stack([job.kept.mask for job, _ in tasks])
     if request.hand_mask is not None:
         options["hand_labels"] = np.stack([scene.hands for scene in scenes if scene.hands is not None])
-    output = pipeline(
+    output = _call(
+        pipeline,
         [job.prompt for job, _ in tasks],
         [scene.people for scene in scenes],
         height=scenes[0].image.shape[0],
         width=scenes[0].image.shape[1],
         generator=[picture_generator(seed, 0) for _, seed in tasks],
         output_type="pt",
-        **request.sampling,
+        **_sampling(request, pipeline),
         **options,
     )
-    assert isinstance(output, TwoStageOutput)
     return [_write(request, job, seed, output, row) for row, (job, seed) in enumerate(tasks)]
+
+
+def _call(pipeline: TwoStagePipeline, *arguments: Any, **options: Any) -> TwoStageOutput:
+    try:
+        output = pipeline(*arguments, **options)
+    except ValueError as error:  # some schedulers want more steps than others
+        raise ConfigError(f"{type(pipeline.scheduler).__name__}: {error}", "use more --steps") from error
+    assert isinstance(output, TwoStageOutput)
+    return output
+
+
+def _sampling(request: SampleRequest, pipeline: TwoStagePipeline) -> dict[str, Any]:
+    """The arguments that are the same for all images, with the pipeline's own choice where there is no other."""
+    asked = request.sampling
+    return {name: pipeline.config[name] if value is None else value for name, value in asked.items()}
 
 
 def _write(request: SampleRequest, job: Job, seed: int, output: TwoStageOutput, row: int) -> Path:
     for line in output.warnings[row]:
         if line not in job.warnings:
+            job.warnings.append(line)
             print(f"warning: {job.source}, seed {seed}: {line}", file=sys.stderr, flush=True)
     panels = person_panels(output, row)
     if job.scene.has_picture:
@@ -133,8 +149,8 @@ def _write_record(request: SampleRequest, job: Job, pipeline: TwoStagePipeline) 
         "people": len(job.scene.people),
         "size": [width, height],
         "seeds": list(request.seeds),
-        "warnings": list(job.warnings),
-        "sampling": {**request.sampling, "blend": pipeline.config["blend"], "eta": 0.0},
+        "warnings": job.warnings,
+        "sampling": {**_sampling(request, pipeline), "blend": pipeline.config["blend"], "eta": 0.0},
         "scheduler": {"class": type(pipeline.scheduler).__name__, **_plain(pipeline.scheduler.config)},
         "options": request.record(),
         "pipeline_sha256sums": sha256_of(checksums) if checksums.is_file() else None,

@@ -11,13 +11,14 @@ import torch
 from diffusers import AutoencoderKL
 
 from h2d.detection import Detector, PoseDetector
-from h2d.errors import ConfigError, DataError
+from h2d.errors import CheckpointError, ConfigError, DataError
 from h2d.files import make_folder, write_atomic
 from h2d.images import encode_png
 from h2d.masks import only_hands, present_hands
 from h2d.pipelines.canvas import hand_places
 from h2d.pipelines.checks import pose_warnings
 from h2d.pipelines.keeping import Kept
+from h2d.pipelines.loading import BROKEN_SETTINGS, EXPORT_HINT
 from h2d.pipelines.two_stage import TwoStagePipeline
 from h2d.poses.checking import check_picture
 from h2d.poses.masks import find_hands, read_hand_mask
@@ -55,13 +56,16 @@ class Canvas:
             ConfigError: the size is not a whole number of latent cells.
         """
         folder = TwoStagePipeline.find_folder(request.pipeline)
-        settings = TwoStagePipeline.load_config(folder)
-        widths = AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]
-        factor, own = 2 ** (len(widths) - 1), settings["image_size"]
+        try:
+            settings = TwoStagePipeline.load_config(folder)
+            widths = AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]
+            factor, own, margin = 2 ** (len(widths) - 1), int(settings["image_size"]), float(settings["margin"])
+        except BROKEN_SETTINGS as error:
+            raise CheckpointError(f"{folder}: settings of the pipeline cannot be read: {error}", EXPORT_HINT) from error
         for name, side in (("height", request.height), ("width", request.width)):
             if side is not None and side % factor:
                 raise ConfigError(f"--{name} has to be a multiple of {factor}, not {side}")
-        return cls(request.width or own, request.height or own, factor, settings["margin"])
+        return cls(request.width or own, request.height or own, factor, margin)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Job:
     scene: Scene
     kept: Kept
     prompt: str
-    warnings: tuple[str, ...]
+    warnings: list[str]
 
 
 def prepare(request: SampleRequest) -> tuple[list[Job], list[DataError]]:
@@ -127,10 +131,11 @@ def _job(request: SampleRequest, source: str, folder: Path, canvas: Canvas, dete
         _check_kept(request, scene)
         wanted = np.stack([only_hands(pose, request.keep_hand) for pose in scene.people])
         scene = replace(scene, hands=find_hands(replace(scene, people=wanted), request.sam))
+        _check_masks(request, scene)
     scene = frame_scene(scene, canvas.width, canvas.height)
     prompt = request.prompt if request.prompt is not None else scene.caption or DEFAULT_PROMPT
     warnings = pose_warnings(scene.people, canvas.height, canvas.width, canvas.factor)
-    return Job(source, folder, scene, _kept(request, scene), prompt, tuple(warnings))
+    return Job(source, folder, scene, _kept(request, scene), prompt, warnings)
 
 
 def _check_kept(request: SampleRequest, scene: Scene) -> None:
@@ -139,6 +144,19 @@ def _check_kept(request: SampleRequest, scene: Scene) -> None:
     present = {hand for pose in scene.people for hand in present_hands(pose)}
     if missing := [hand for hand in request.keep_hand if hand not in present]:
         raise DataError(f"{scene.name}: no {missing[0]} hand is found", "right and left are the person's own")
+
+
+def _check_masks(request: SampleRequest, scene: Scene) -> None:
+    """A mask that misses the hand would keep something else, and the hand would be made beside it."""
+    made = _kept(request, scene).without_kept(scene.people)
+    for number, pose in enumerate(made, start=1):
+        for hand in present_hands(pose):
+            if hand in request.keep_hand:
+                who = f"person {number}, " if len(made) > 1 else ""
+                raise DataError(
+                    f"{scene.name}: {who}the mask of the {hand} hand does not hold most of its keypoints",
+                    "give another --hand-mask; pose.json of --pose-only tells where the hand is",
+                )
 
 
 def _kept(request: SampleRequest, scene: Scene) -> Kept:

@@ -10,7 +10,7 @@ from typing import Any
 from h2d.errors import ConfigError
 from h2d.experiment import MAX_STEPS, SamplingConfig
 
-HANDS = ("right", "left")
+MAX_GUIDANCE, MAX_RADIUS = 1000, 4096
 MAX_SIDE = 8192
 """Largest height or width of a canvas in pixels."""
 
@@ -32,9 +32,9 @@ class SampleRequest:
     blending: str = "sequential"
     seed: int = 0
     count: int = 1
-    steps: int = SamplingConfig.num_inference_steps
-    guidance: float = SamplingConfig.guidance_scale
-    start_radius: float = SamplingConfig.start_radius_px
+    steps: int | None = None
+    guidance: float | None = None
+    start_radius: float | None = None
     scheduler: str | None = None
     height: int | None = None
     width: int | None = None
@@ -52,17 +52,23 @@ class SampleRequest:
         self._at_least("seed", 0)
         for name in ("count", "people", "batch_size"):
             self._at_least(name, 1)
-        for name in ("guidance", "start_radius"):
-            self._at_least(name, 0)
+        for name, most in (("guidance", MAX_GUIDANCE), ("start_radius", MAX_RADIUS)):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= most:
+                raise ConfigError(f"{_option(name)} has to lie between 0 and {most}, not {value}")
         for name in ("height", "width"):
             side = getattr(self, name)
             if side is not None and not 0 < side <= MAX_SIDE:
                 raise ConfigError(f"{_option(name)} has to lie between 1 and {MAX_SIDE}, not {side}")
-        if not unblended < self.steps <= MAX_STEPS:
+        if self.steps is not None and not unblended < self.steps <= MAX_STEPS:
             raise ConfigError(
                 f"--steps has to lie between {unblended + 1} and {MAX_STEPS}, not {self.steps}",
                 f"the last {unblended} steps run without blending",
             )
+        if self.out.exists() and not self.out.is_dir():
+            raise ConfigError(f"--out {self.out} is a file", "name a folder; it is made where it does not exist")
+        if (self.out / "model_index.json").exists():
+            raise ConfigError(f"--out {self.out} is the folder of a pipeline", "name another folder")
         if self.hand_mask is not None and len(self.pose) > 1:
             raise ConfigError("--hand-mask is the mask of one picture, and --pose names several")
         if self.sam is not None and not self.keep_hand:
@@ -80,7 +86,7 @@ class SampleRequest:
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """The arguments of the pipeline that are the same for all images."""
+        """The arguments of the pipeline that are the same for all images; None is the pipeline's own choice."""
         return {
             "negative_prompt": self.negative_prompt,
             "blending": self.blending,

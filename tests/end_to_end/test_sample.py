@@ -60,7 +60,8 @@ def test_from_a_sample_of_shards(source: str, pipeline: Path, shards: Path, tmp_
     assert record["seeds"] == [0]
     assert record["sampling"]["num_inference_steps"] == 3
     assert record["scheduler"]["class"] == "DDIMScheduler"
-    assert record["options"]["guidance"] == 7.5
+    assert record["options"]["guidance"] is None
+    assert record["sampling"]["guidance_scale"] == TwoStagePipeline.load_config(pipeline)["guidance_scale"]
     assert len(record["pipeline_sha256sums"]) == 64
 
 
@@ -86,9 +87,10 @@ def test_blendings(blending: str, pipeline: Path, shards: Path, tmp_path: Path) 
         ("{shards}::nobody", [], "has no sample 'nobody'"),
         ("none::a", [], "none"),
         ("{shards}::val000", ["--steps", "2"], "--steps has to lie between 3 and 1000"),
-        ("{shards}::val000", ["--guidance", "nan"], "--guidance has to be a number"),
+        ("{shards}::val000", ["--guidance", "nan"], "--guidance has to lie between 0 and 1000, not nan"),
         ("{shards}::val000", ["--seed", "-1"], "--seed has to be a number of at least 0"),
         ("{shards}::val000", ["--device", "toaster"], "--device=toaster names no device"),
+        ("{shards}::val000", ["--start-radius", "1e12"], "--start-radius has to lie between 0 and 4096"),
         ("{shards}::val000", ["--offload"], "--offload needs a GPU"),
         ("{shards}::val000", ["--height", "62"], "--height has to be a multiple of 4, not 62"),
         ("{shards}::val000", ["--sam", "x.pth"], "--sam finds the hands that --keep-hand keeps"),
@@ -178,6 +180,35 @@ def test_a_mask_that_is_given(pipeline: Path, shards: Path, tmp_path: Path, caps
     Image.fromarray(sample.hands[:50]).save(tmp_path / "mask.png")
     assert _sample(pipeline, f"{shards}::val000", tmp_path / "out", "--hand-mask", str(tmp_path / "mask.png")) == 2
     assert "mask.png is 80 x 50 pixels" in capsys.readouterr().err
+
+
+def test_a_mask_that_misses_the_hand_keeps_nothing(pipeline: Path, shards: Path, tmp_path: Path, capsys: Any) -> None:
+    mask = np.zeros((96, 80), np.uint8)
+    mask[90:, :] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    more = ("--keep-hand", "left", "--hand-mask", str(tmp_path / "mask.png"))
+    assert _sample(pipeline, f"{shards}::val000", tmp_path / "out", *more) == 2
+    assert "the mask of the left hand does not hold most of its keypoints" in capsys.readouterr().err
+
+
+def test_warnings_are_said_with_the_name_of_the_pose_and_recorded(
+    pipeline: Path, shards: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert _sample(pipeline, f"{shards}::val000", tmp_path, "--prompt", "word " * 150) == 0
+    assert "val000, seed 0: the prompt has" in capsys.readouterr().err
+    assert any("the prompt has" in line for line in json.loads((tmp_path / "sample.json").read_text())["warnings"])
+
+
+def test_what_a_scheduler_cannot_do_is_said(pipeline: Path, shards: Path, tmp_path: Path, capsys: Any) -> None:
+    assert _sample(pipeline, f"{shards}::val000", tmp_path, "--scheduler", "PNDM") == 2
+    assert "hint: use more --steps" in capsys.readouterr().err
+
+
+def test_places_that_hold_something_else_are_refused(pipeline: Path, shards: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").write_text("")
+    for out, message in ((tmp_path / "file", "is a file"), (pipeline, "is the folder of a pipeline")):
+        assert _sample(pipeline, f"{shards}::val000", out) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_short_memory_halves_the_batch_and_then_says_what_helps(

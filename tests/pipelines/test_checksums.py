@@ -19,7 +19,7 @@ def folder(tmp_path):
 
 def test_untouched_folder_passes_here_and_with_coreutils(folder):
     verify_checksums(folder)
-    (folder / "config.json").write_text('{"edited": true}')
+    (folder / "README.md").write_text("a card may be changed")
     verify_checksums(folder)
     if shutil.which("sha256sum"):
         subprocess.run(["sha256sum", "--status", "-c", "SHA256SUMS"], cwd=folder, check=True)
@@ -33,6 +33,21 @@ def test_every_flipped_bit_is_refused(folder):
         flipped[bit // 8] ^= 1 << bit % 8
         file.write_bytes(flipped)
         with pytest.raises(CheckpointError, match=r"y\.safetensors is not what was saved"):
+            verify_checksums(folder)
+
+
+def test_altered_added_and_unreadable_records_are_named(folder):
+    (folder / "config.json").write_text('{"edited": true}')
+    with pytest.raises(CheckpointError, match=r"config\.json is not what was saved"):
+        verify_checksums(folder)
+    verify_checksums(folder, (".safetensors",))
+    (folder / "config.json").write_text("{}")
+    (folder / "a" / "z.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"z\.safetensors was not there when the pipeline was saved"):
+        verify_checksums(folder)
+    for text in ("", "nonsense\n", "0" * 64 + "\n"):
+        (folder / "SHA256SUMS").write_text(text)
+        with pytest.raises(CheckpointError, match="SHA256SUMS is no list of checksums"):
             verify_checksums(folder)
 
 

@@ -99,6 +99,36 @@ def test_missing_weight_is_refused(broken):
         TwoStagePipeline.from_pretrained(broken)
 
 
+def test_the_newer_name_of_the_option_and_words(saved):
+    assert TwoStagePipeline.from_pretrained(saved, dtype=torch.bfloat16).unet.dtype == torch.bfloat16
+    assert TwoStagePipeline.from_pretrained(saved, torch_dtype="float16").unet.dtype == torch.float16
+    for wrong in ("half a byte", torch.int8):
+        with pytest.raises(ValueError, match=r"torch_dtype must be such as torch\.bfloat16"):
+            TwoStagePipeline.from_pretrained(saved, torch_dtype=wrong)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("model_index.json", {"image_size": "x"}),
+        ("model_index.json", {"image_size": 62}),
+        ("model_index.json", {"margin": 0}),
+        ("model_index.json", {"wrist": "foo"}),
+        ("vae/config.json", {"block_out_channels": []}),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": "x"}),
+        ("text_encoder/config.json", {"hidden_size": 5}),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_without_a_record_too(broken, file, change):
+    path = broken / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(CheckpointError, match="is not what was saved"):
+        TwoStagePipeline.from_pretrained(broken)
+    (broken / "SHA256SUMS").unlink()
+    with pytest.raises(CheckpointError):
+        TwoStagePipeline.from_pretrained(broken)
+
+
 def test_unknown_weight_is_refused(broken):
     damage(broken, lambda weights: weights.update(extra=torch.zeros(2)))
     with pytest.raises(CheckpointError, match=r"hand_unet holds 1 weights too many, the first is extra"):

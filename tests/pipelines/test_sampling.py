@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from h2d.pipelines.inputs import check_at_least, check_shape, check_size, check_span, check_tensor_inputs, one_for_each
+from h2d.pipelines.inputs import (
+    check_count,
+    check_number,
+    check_shape,
+    check_size,
+    check_span,
+    check_tensor_inputs,
+    one_for_each,
+)
 from h2d.pipelines.noise import draw_noise, spawn_each
 from h2d.pipelines.sampling import for_guidance, guide, repeat
 
@@ -46,6 +54,9 @@ def test_wrong_numbers_of_things_are_named():
         spawn_each([seeded(0)], 3)
     with pytest.raises(ValueError, match="prompt must be one text or a list of 3, got 2"):
         one_for_each("prompt", ["a", "b"], 3)
+    for wrong in (b"ab", ["a", None], 3):
+        with pytest.raises(ValueError, match="prompt must be one text or a list of 2, got"):
+            one_for_each("prompt", wrong, 2)
     assert one_for_each("prompt", "a", 2) == ["a", "a"]
 
 
@@ -57,12 +68,16 @@ def test_shapes_are_checked_by_letters():
 
 
 def test_numbers_and_sizes_are_named():
-    with pytest.raises(ValueError, match="num_inference_steps must be at least 1, got 0"):
-        check_at_least("num_inference_steps", 0, 1)
-    with pytest.raises(ValueError, match="x must be at least 1, got nan"):
-        check_at_least("x", float("nan"), 1)
-    for wrong in (0, 60, -8):
-        with pytest.raises(ValueError, match=f"height must be a positive multiple of 8, got {wrong}"):
+    for wrong in (0, 2.5, None, "3"):
+        with pytest.raises(ValueError, match=f"steps must be a whole number of at least 1, got {wrong!r}"):
+            check_count("steps", wrong, 1)
+    for wrong in (float("nan"), float("inf"), None, "7", -0.1, 1.1):
+        with pytest.raises(ValueError, match=f"eta must be a finite number between 0 and 1, got {wrong!r}"):
+            check_number("eta", wrong, 0, 1)
+    with pytest.raises(ValueError, match="x must be a finite number of at least 0, got -1"):
+        check_number("x", -1, 0)
+    for wrong in (0, 60, -8, "64", 64.0):
+        with pytest.raises(ValueError, match=f"height must be a positive multiple of 8, got {wrong!r}"):
             check_size("height", wrong, 8)
     for wrong in ((0.5, 0.5), (-0.1, 1), (0, 1.5), (0.8, 0.2)):
         with pytest.raises(ValueError, match="must be 0 <= start < end <= 1"):

@@ -8,6 +8,7 @@ from PIL import Image
 from h2d.masks import hand_boxes, only_hands
 from h2d.pipelines.hand import HandPipeline
 from h2d.pipelines.outpaint import OutpaintPipeline
+from h2d.pipelines.two_stage import TwoStagePipeline
 from h2d.rendering import draw_openpose
 
 from .conftest import make_pose
@@ -113,6 +114,67 @@ def test_each_image_may_keep_its_own(pipeline, pose, photograph):
     assert [[place.names for place in places] for places in output.places] == [[("right",)], [("right",), ("left",)]]
 
 
+def test_every_form_of_a_picture_keeps_the_same_pixels(pipeline, pose, photograph):
+    mask, picture = keep_around(pose, "left"), np.array(photograph)
+    forms = {
+        "pil": (photograph, Image.fromarray(mask)),
+        "bytes": (picture, mask),
+        "numbers": (picture / 255, mask / 255),
+        "tensor": (torch.from_numpy(picture).permute(2, 0, 1)[None], torch.from_numpy(mask)[None, None]),
+        "labels": ([picture[None]], (mask > 0)[None]),
+    }
+    for name, (image, keep) in forms.items():
+        output = pipeline("a", pose, image=image, keep_mask=keep, generator=seeded(), num_inference_steps=1)
+        np.testing.assert_array_equal(np.asarray(output.images[0])[mask > 0], picture[mask > 0], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "message"),
+    [
+        (np.full((64, 64, 3), np.nan), np.ones((64, 64)), "image must be uint8, or numbers in"),
+        (np.full((64, 64, 3), 200.0), np.ones((64, 64)), "image must be uint8, or numbers in"),
+        (np.zeros((64, 64, 3)), np.full((64, 64), 127, np.uint8), "keep_mask must be black and white"),
+        (np.zeros((64, 64, 3)), np.full((64, 64), 1, np.uint8), "keep_mask must be black and white"),
+        ([], np.ones((64, 64)), "image must be a picture or a list of 1, got an empty list"),
+        ("photograph.jpg", np.ones((64, 64)), "image must be a PIL image, an array or a tensor, got a str"),
+    ],
+)
+def test_pictures_that_would_be_misread_are_refused(pipeline, pose, image, mask, message):
+    with pytest.raises(ValueError, match=message):
+        pipeline("a", pose, image=image, keep_mask=mask)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pose": None}, "pose must be a NumPy array or a list of arrays, such as .*, got a NoneType"),
+        ({"pose": [[1.0, 2.0, 2.0]] * 133}, "got a list of list"),
+        ({"pose": [torch.zeros(133, 3)]}, "got a list of Tensor"),
+        ({"guidance_scale": float("nan")}, "guidance_scale must be a finite number of at least 0, got nan"),
+        ({"eta": 5}, "eta must be a finite number between 0 and 1, got 5"),
+        ({"start_radius_px": -5}, "start_radius_px must be a finite number between 0 and 4096, got -5"),
+        ({"unblended_last_steps": 1.5}, "unblended_last_steps must be a whole number of at least 0"),
+        ({"control_guidance_start": 0.9, "control_guidance_end": 0.1}, "0 <= start < end <= 1"),
+        ({"hand_prompt": ["a", "b"]}, "hand_prompt must be one text or a list of 1, got 2"),
+        ({"hand_labels": np.full((64, 64), 255, np.uint8)}, "hand_labels must be 0, 1 .right. and 2 .left., got 255"),
+    ],
+)
+def test_numbers_and_kinds_are_checked(pipeline, pose, options, message):
+    with pytest.raises(ValueError, match=message):
+        pipeline(**{"prompt": "a", "pose": pose, **options})
+
+
+def test_the_pipeline_has_its_own_steps_guidance_and_radius(components, pose):
+    own = {"num_inference_steps": 2, "guidance_scale": 1.0, "start_radius_px": 100.0}
+    made = TwoStagePipeline(**components, image_size=SIZE, sigma_px=1.0, **own)
+    made.set_progress_bar_config(disable=True)
+    by_itself = made("a", pose, generator=seeded(), output_type="pt").images
+    assert torch.equal(by_itself, made("a", pose, generator=seeded(), output_type="pt", **own).images)
+    assert not torch.equal(
+        by_itself, made("a", pose, generator=seeded(), output_type="pt", num_inference_steps=3).images
+    )
+
+
 def test_image_and_mask_are_checked(pipeline, pose, photograph):
     mask = Image.fromarray(keep_around(pose, "left"))
     with pytest.raises(ValueError, match="image and keep_mask go together"):
@@ -171,5 +233,6 @@ def test_interrupted_in_stage_one_the_images_are_the_canvases(pipeline, pose, mo
 
 
 def test_a_long_prompt_is_named_with_what_is_lost(pipeline, pose, caplog):
-    pipeline("a b c d e f g h i j k l m n o p q r s", pose, **QUICK)
+    output = pipeline("a b c d e f g h i j k l m n o p q r s", pose, **QUICK)
+    assert any("it never sees 'o p q r s'" in line for line in output.warnings[0])
     assert "the prompt has 21 tokens, the text encoder reads 16: it never sees 'o p q r s'" in caplog.text
