@@ -21,7 +21,8 @@ from h2d.data.shards import iter_samples, read_manifests
 from h2d.detection import DETECT_SIZE, Detector, PoseDetector
 from h2d.errors import ConfigError, DataError
 from h2d.experiment import Experiment, SamplingConfig
-from h2d.measurements import Evaluation, Measurement
+from h2d.measurements import Evaluation, Measurement, measure_images, measure_poses
+from h2d.metrics.image_suite import ImageNetworks
 from h2d.metrics.suite import Suite
 from h2d.pictures import HandCrops, Indexed, Picture, batches, sample_hands, sample_people
 from h2d.pipelines.hand import HandPipeline
@@ -40,7 +41,8 @@ POSE_METRICS = (
     "the hand mask of the sample, cut at 0.5."
 )
 
-_NEEDS_WEIGHTS = dict.fromkeys(("fid", "kid", "fid_fg", "kid_fg", "clipsim"), "its network's weights are not here")
+_IMAGE_METRICS = ("fid", "kid", "kid_x1000", "fid_fg", "kid_fg", "clipsim")
+_NO_NETWORKS = dict.fromkeys(_IMAGE_METRICS, "no network with its weights was given")
 
 
 def evaluate(pipeline: TwoStagePipeline, samples: Iterable[Sample], **options: Any) -> Evaluation:
@@ -61,6 +63,7 @@ def measure(
     sampling: SamplingConfig,
     batch_size: int = 4,
     detector: Detector | None = None,
+    networks: ImageNetworks | None = None,
     ground_truth: str = "annotation",
     rank: int = 0,
     world_size: int = 1,
@@ -78,6 +81,7 @@ def measure(
         sampling: settings of the pipeline.
         batch_size: images sampled at a time.
         detector: finds poses in images; without it the metrics of poses are skipped.
+        networks: judge images; without them FID, KID and CLIPSIM are skipped.
         ground_truth: one of :data:`GROUND_TRUTHS`.
         rank: of this process.
         world_size: number of processes over which the numbers are reduced.
@@ -90,11 +94,13 @@ def measure(
     if ground_truth not in GROUND_TRUTHS:
         raise ValueError(f"ground_truth must be one of {GROUND_TRUTHS}, not {ground_truth!r}")
     crops = HandCrops.of(pipeline)
-    suite = Suite(_device(pipeline, world_size))
+    suite = Suite(_device(pipeline, world_size), networks)
 
     def measure_pictures(pictures: list[Picture]) -> None:
+        found = truth = [picture.sample.pose for picture in pictures]
         if detector is not None:
-            _measure_poses(suite, pictures, detector, ground_truth, crops.size)
+            found, truth = measure_poses(suite, pictures, detector, ground_truth, crops.size)
+        measure_images(suite, pictures, found, truth)
 
     parts = batches(samples, batch_size, rank, world_size)
     make = partial(sample_people, pipeline, seed=seed, settings=sampling)
@@ -109,7 +115,7 @@ def measure(
         "metrics": POSE_METRICS,
     }
     absent = "no pose detector was given" if detector is None else "no sample has what it is measured on"
-    return Measurement(suite, protocol, *made, _NEEDS_WEIGHTS, absent)
+    return Measurement(suite, protocol, *made, _NO_NETWORKS, absent)
 
 
 def measure_hands(
@@ -172,15 +178,6 @@ def _run(
     return _Made(kept, masks, empty)
 
 
-def _measure_poses(suite: Suite, pictures: list[Picture], detector: Detector, ground_truth: str, size: int) -> None:
-    found = detector([picture.image for picture in pictures])
-    truth = [picture.sample.pose for picture in pictures]
-    if ground_truth == "redetected":
-        truth = [result.pose for result in detector([picture.sample.image for picture in pictures])]
-    poses, scores = [result.pose for result in found], [result.score for result in found]
-    suite.add_poses(poses, scores, truth, [picture.index for picture in pictures], size)
-
-
 def _device(pipeline: Any, world_size: int) -> torch.device | str:
     """Where sums are kept: ranks on GPUs can only reduce what lies there."""
     return pipeline.device if world_size > 1 and pipeline.device.type == "cuda" else "cpu"
@@ -206,7 +203,8 @@ def run_evaluation(experiment: Experiment, pipeline_folder: Path) -> str:
     samples = islice(iter_samples(shards, settings.split), total)
     report = Report(experiment, pipeline_folder, total)
     pipeline = _load(pipeline_folder, experiment)
-    with PoseDetector() if settings.detector == "mediapipe" else nullcontext() as detector:
+    detecting = PoseDetector() if settings.detector == "mediapipe" else nullcontext()
+    with detecting as detector, ImageNetworks.load(pipeline.device) as networks:
         evaluation = evaluate(
             pipeline,
             report.progress(samples),
@@ -214,6 +212,7 @@ def run_evaluation(experiment: Experiment, pipeline_folder: Path) -> str:
             sampling=experiment.sampling,
             batch_size=settings.batch_size,
             detector=detector,
+            networks=networks,
             keep=settings.grid_samples,
             on_picture=report.add,
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from h2d.detection import Detector
 from h2d.grids import labelled_grid
 from h2d.metrics.suite import Suite
 from h2d.pictures import Picture
@@ -55,9 +56,7 @@ class Measurement:
         """Fetch the sums of the other ranks, which all have to call this; nothing is exchanged afterwards."""
         if self.suite is None:
             return
-        suite = self.suite
-        metrics = (suite.seen, suite.masks, *suite.precision.values(), *suite.pose.values(), *suite.rates.values())
-        for metric in metrics:
+        for metric in self.suite.metrics:
             if metric.update_called:
                 metric.sync()
             metric._to_sync = False  # torchmetrics would exchange, and wait for a rank that failed, in compute()
@@ -67,5 +66,40 @@ class Measurement:
         if self.suite is None:
             return Evaluation({}, {}, self.protocol, self.pictures)
         metrics = self.suite.compute()
-        skipped = {name: self.reasons.get(name, self.otherwise) for name, value in metrics.items() if value is None}
-        return Evaluation(metrics, skipped, self.protocol, self.pictures)
+        reasons = self.reasons | self.suite.reasons
+        skipped = {name: reasons.get(name, self.otherwise) for name, value in metrics.items() if value is None}
+        return Evaluation(metrics, skipped, self.protocol | {"images": self.suite.facts}, self.pictures)
+
+
+def measure_poses(
+    suite: Suite, pictures: list[Picture], detector: Detector, ground_truth: str, size: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Add generated pictures of ``size`` pixels to the metrics of poses.
+
+    Args:
+        suite: takes them.
+        pictures: may be empty.
+        detector: finds poses in images.
+        ground_truth: "annotation" compares with the samples' poses, "redetected" with those found in the photographs.
+        size: side of the pictures.
+
+    Returns:
+        Poses ``(133, 3)`` found in the pictures, and those they are compared with.
+    """
+    found = detector([picture.image for picture in pictures])
+    truth = [picture.sample.pose for picture in pictures]
+    if ground_truth == "redetected":
+        truth = [result.pose for result in detector([picture.sample.image for picture in pictures])]
+    poses, scores = [result.pose for result in found], [result.score for result in found]
+    suite.add_poses(poses, scores, truth, [picture.index for picture in pictures], size)
+    return poses, truth
+
+
+def measure_images(suite: Suite, pictures: list[Picture], found: list[np.ndarray], truth: list[np.ndarray]) -> None:
+    """Add generated pictures to the metrics of images, with the poses found in them and in the photographs."""
+    if suite.images is None:
+        return
+    ids = [picture.index for picture in pictures]
+    made, real = [picture.image for picture in pictures], [picture.sample.image for picture in pictures]
+    suite.images.add(ids, made, real, [picture.sample.caption for picture in pictures])
+    suite.images.add_foregrounds(ids, made, found, [picture.sample.pose for picture in pictures], real, truth)

@@ -74,13 +74,13 @@ def _prompt(image: np.ndarray, points: np.ndarray, outside: np.ndarray, side: in
     inside, outside = points - corner, outside - corner
     outside = outside[(outside >= 0).all(axis=1) & (outside < crop.shape[1::-1]).all(axis=1)]
     labels = np.r_[np.ones(len(inside), int), np.zeros(len(outside), int)]
-    picture = _enlarged(crop, side)
+    picture = enlarged(crop, side)
     scale = np.array(picture.shape[1::-1]) / crop.shape[1::-1]
     box = _box(inside, crop.shape[:2]) * np.tile(scale, 2)
     return Prompt(place, picture, np.concatenate([inside, outside]) * scale, labels, box)
 
 
-def _enlarged(crop: np.ndarray, side: int) -> np.ndarray:
+def enlarged(crop: np.ndarray, side: int) -> np.ndarray:
     """The crop with its longer side at ``side``, resized as SAM's own predictor does."""
     scale = side / max(crop.shape[:2])
     height, width = (max(1, int(length * scale + 0.5)) for length in crop.shape[:2])

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric, SumMetric
 
+from h2d.metrics.image_suite import ImageNetworks, ImageSuite
 from h2d.metrics.mask import MaskIoU
 from h2d.metrics.pose import MPJPE, DetectionRate, KeypointAP
 from h2d.skeleton import HANDS
 
 MAIN_KEYS = (
     *("n", "dap", "dap_hands", "mpjpe", "mpjpe_hands", "detection_rate", "mask_iou"),
-    *("fid", "kid", "fid_fg", "kid_fg", "clipsim"),
+    *("fid", "kid", "kid_x1000", "fid_fg", "kid_fg", "clipsim"),
 )
 """The numbers of Table I and the mask's, in the order of the report. They are all in every report, null or not."""
 
@@ -26,9 +28,13 @@ class Suite:
 
     Args:
         device: where the sums are kept; with several ranks, one that their backend can gather from.
+        networks: that judge images; None measures no image.
+
+    ``reasons`` (why a number is None, by name) and ``facts`` (how numbers of images were measured) are there after
+    :meth:`compute`.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu", networks: ImageNetworks | None = None) -> None:
         self.seen = SumMetric()
         self.precision = {"": KeypointAP(), "_hands": KeypointAP(HANDS), "_hands_strict": KeypointAP(HANDS, "own")}
         self.pose: dict[str, MPJPE] = {
@@ -39,8 +45,18 @@ class Suite:
         }
         self.rates = {"detection_rate": DetectionRate(), "detection_rate_hands": DetectionRate("hands")}
         self.masks = MaskIoU()
-        for metric in (self.seen, self.masks, *self.precision.values(), *self.pose.values(), *self.rates.values()):
+        self.images = None if networks is None else ImageSuite(networks, device)
+        self.reasons: dict[str, str] = {}
+        self.facts: dict[str, Any] = {}
+        for metric in self.metrics:
             metric.to(device)
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """All of them, for the reduction."""
+        images = [] if self.images is None else self.images.metrics
+        poses = (*self.precision.values(), *self.pose.values(), *self.rates.values())
+        return [self.seen, self.masks, *poses, *images]
 
     def add_images(self, count: int) -> None:
         """Count images, whatever is measured on them."""
@@ -77,6 +93,9 @@ class Suite:
                 values[f"d{name}{suffix}"] = _finite(results.get(name))
         for name, metric in (self.pose | self.rates | {"mask_iou": self.masks}).items():
             values[name] = _value(metric)
+        if self.images is not None:
+            numbers, self.reasons, self.facts = self.images.compute()
+            values |= numbers
         return values
 
 
