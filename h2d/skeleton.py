@@ -196,3 +196,15 @@ OPENPOSE25_BODY = (0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11)
 """Joint of BODY_25 of each of the 17 body keypoints (OpenPose, doc/02_output.md); 8 is the middle of the hips."""
 OPENPOSE25_FEET = (19, 20, 21, 22, 23, 24)
 """Joint of BODY_25 of each of the 6 foot keypoints."""
+
+# --- HumanSD's skeleton of the 17 body keypoints (its code and training; no hands, face or neck) ---------------------
+HUMANSD_BONES = (
+    (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7), (6, 8), (7, 9), (8, 10),
+    (5, 11), (6, 12), (11, 13), (12, 14), (13, 15), (14, 16),
+)  # fmt: skip
+HUMANSD_RGB = (
+    (219, 94, 86), (219, 144, 86), (219, 194, 86), (194, 219, 86), (145, 219, 86), (95, 219, 86),
+    (86, 219, 127), (86, 219, 177), (86, 211, 219), (86, 161, 219), (86, 111, 219), (111, 86, 219),
+    (160, 86, 219), (210, 86, 219), (219, 86, 178), (219, 86, 128),
+)  # fmt: skip
+"""Colour of bone i: seaborn's palette "hls" of 16 hues from 0.01 on, lightness 0.6, saturation 0.65."""

@@ -166,6 +166,24 @@ WEIGHTS: tuple[WeightFile | HubModel, ...] = (
         "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
         "h2d evaluate",
     ),
+    HubModel(
+        "t2i-adapter",
+        "TencentARC/T2I-Adapter",
+        ("models/t2iadapter_openpose_sd14v1.pth",),
+        (),
+        309_000_000,
+        "the comparison with T2I-Adapter",
+        optional=True,
+    ),
+    HubModel(
+        "handrefiner",
+        "hr16/ControlNet-HandRefiner-pruned",
+        ("control_sd15_inpaint_depth_hand_fp16.safetensors",),
+        (),
+        723_000_000,
+        "the comparison with HandRefiner",
+        optional=True,
+    ),
 )
 
 
