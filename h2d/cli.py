@@ -14,7 +14,7 @@ from pathlib import Path
 from h2d import __version__
 from h2d.arguments import command, overrides_of, takes_overrides
 from h2d.bench.command import add_bench
-from h2d.errors import H2DError, SetupError
+from h2d.errors import ConfigError, H2DError, SetupError
 from h2d.inspect_commands import add_config, add_data, add_doctor
 from h2d.sample.command import add_sample
 
@@ -117,7 +117,16 @@ def _train(options: argparse.Namespace) -> None:
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser = command(commands, "evaluate", _evaluate, "measure a pipeline on a split of the data")
     parser.add_argument("experiment", help="name in configs/, or a YAML file")
-    parser.add_argument("--pipeline", type=Path, required=True, metavar="DIR", help="folder that `h2d export` wrote")
+    add = parser.add_argument
+    add("--pipeline", type=Path, metavar="DIR", help="folder that `h2d export` wrote, or a hub id")
+    add("--method", default="h2d", metavar="NAME", help="h2d, or a compared system (`h2d doctor` lists them)")
+    add(
+        "--preset",
+        choices=("uniform", "native"),
+        default="uniform",
+        help="settings of a compared system: one for all, or those its authors publish (%(default)s)",
+    )
+    add("--place", action="append", default=[], metavar="KEY=PATH", help="where weights of a compared system are")
     takes_overrides(parser)
 
 
@@ -125,11 +134,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     from h2d.config import compose
 
     experiment = compose(options.experiment, options.overrides).experiment
-    from h2d.evaluation import run_evaluation
+    from h2d.evaluation_run import Candidate, run_evaluation
     from h2d.quiet import quiet_libraries
 
     quiet_libraries()
-    print(run_evaluation(experiment, options.pipeline))
+    for place in options.place:
+        if "=" not in place:
+            raise ConfigError(f"--place {place} is not KEY=PATH", "such as --place humansd=/models/humansd-v1.ckpt")
+    places = dict(place.split("=", 1) for place in options.place)
+    print(run_evaluation(experiment, Candidate(options.pipeline, options.method, options.preset, places)))
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:

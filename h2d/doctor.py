@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from h2d import __version__
+from h2d.baselines import SYSTEMS, missing
 from h2d.runs import versions
 from h2d.weights import WEIGHTS, HubModel, WeightFile
 
@@ -39,6 +40,10 @@ def report() -> str:
         "weights (`h2d doctor --fetch [NAME ...]` downloads them):",
         *(line for w in WEIGHTS for line in _weights(w)),
     ]
+    lines += [
+        "compared systems (`h2d evaluate ... --method NAME`):",
+        *(line for name in SYSTEMS for line in _system(name)),
+    ]
     return "\n".join(lines)
 
 
@@ -46,6 +51,11 @@ def _weights(weights: WeightFile | HubModel) -> list[str]:
     state = "present" if weights.find() else "missing, but optional" if weights.optional else "missing"
     size = f"{weights.size / 1e9:.2f} GB"
     return [f"  {weights.name:<16}{size:>10}  {state}: {weights.place}", f"{'for ':>34}{weights.needed_by}"]
+
+
+def _system(name: str) -> list[str]:
+    lacking = missing(name)
+    return [f"  {name:<32}{'ready' if not lacking else 'lacks'}", *(f"{'':>34}{line}" for line in lacking)]
 
 
 def _devices() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -17,6 +18,7 @@ from h2d.measurements import Measurement
 from h2d.pictures import HandCrops, Picture, to_uint8
 from h2d.pipelines.outpaint import OutpaintOutput
 from h2d.randomness import picture_generator, preserved_rng
+from h2d.samplers import TwoStages
 from h2d.tasks.base import DiffusionTask
 from h2d.tasks.hand import HandGenerator
 from h2d.tasks.outpaint import Outpainter
@@ -44,16 +46,22 @@ def measure_task(
         world_size: number of processes that share the samples.
     """
     settings = task.experiment.evaluation
-    seed, share = task.experiment.seed, {"rank": rank, "world_size": world_size}
-    options = {"seed": seed, "sampling": sampling, "batch_size": settings.batch_size, "keep": settings.grid_samples}
+    seed = task.experiment.seed
+    options: dict[str, Any] = {
+        "batch_size": settings.batch_size,
+        "keep": settings.grid_samples,
+        "rank": rank,
+        "world_size": world_size,
+    }
     hand = task if isinstance(task, HandGenerator) else partner
     outpaint = task if isinstance(task, Outpainter) else partner
     if isinstance(hand, HandGenerator) and isinstance(outpaint, Outpainter):
-        pipeline = two_stage_pipeline(hand, outpaint)
-        return measure(pipeline, samples, detector=detector, **options, **share)  # type: ignore[arg-type]
+        sampler = TwoStages(two_stage_pipeline(hand, outpaint), seed, sampling)
+        return measure(sampler, samples, detector=detector, **options)
     if isinstance(hand, HandGenerator):
         crops = hand_crops(hand)
-        return measure_hands(hand_pipeline(hand), samples, crops=crops, **options, **share)  # type: ignore[arg-type]
+        stage = hand_pipeline(hand)
+        return measure_hands(stage, samples, crops=crops, seed=seed, sampling=sampling, **options)
     assert isinstance(outpaint, Outpainter)
     shown = samples[: settings.grid_samples] if rank == 0 else []
     return Measurement(None, {}, sample_outpainting(outpaint, shown, seed=seed, sampling=sampling))

@@ -52,6 +52,7 @@ class Picture:
         panels: uint8 pictures ``(S, S, 3)`` by label, in the order in which a table shows them.
         masks: stage I's masks ``(N, 1, s, s)`` in [0, 1], one for each crop, and what they should be.
         true_masks: of the same shape.
+        remarks: what went otherwise than asked, each as ``kind: details``.
     """
 
     index: int
@@ -59,6 +60,7 @@ class Picture:
     panels: dict[str, np.ndarray]
     masks: Tensor
     true_masks: Tensor
+    remarks: tuple[str, ...] = ()
 
     @property
     def image(self) -> np.ndarray:

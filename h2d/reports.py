@@ -33,14 +33,14 @@ class Report:
 
     Args:
         experiment: names the run, the split and the expected pictures.
-        pipeline_folder: what is evaluated.
+        pipeline_folder: what is evaluated; None for a compared system.
         total: number of samples.
 
     Raises:
         ConfigError: the folder already holds an evaluation. What one that did not finish left is removed.
     """
 
-    def __init__(self, experiment: Experiment, pipeline_folder: Path, total: int) -> None:
+    def __init__(self, experiment: Experiment, pipeline_folder: Path | None, total: int) -> None:
         self.experiment, self.pipeline_folder, self.total = experiment, pipeline_folder, total
         self.folder = run_folder(experiment)
         if (self.folder / NUMBERS).exists():
@@ -69,7 +69,7 @@ class Report:
             "protocol": evaluation.protocol
             | {"split": self.experiment.evaluation.split, "shards": self.experiment.data.shards},
             "skipped": evaluation.skipped,
-            "provenance": provenance() | {"pipeline": str(self.pipeline_folder)},
+            "provenance": provenance() | {"pipeline": self.pipeline_folder and str(self.pipeline_folder)},
         }
         text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
         write_atomic(self.folder / NUMBERS, text.encode() + b"\n")

@@ -6,18 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from h2d import evaluation
+from h2d import evaluation_run
 from h2d.annotators.pose import PoseResult
+from h2d.baselines import Generated
 from h2d.data.schema import Sample
-from h2d.errors import CheckpointError, ConfigError, DataError
-from h2d.evaluation import evaluate, evaluate_hands, run_evaluation
+from h2d.errors import CheckpointError, ConfigError, DataError, SetupError
+from h2d.evaluation import evaluate, evaluate_hands
+from h2d.evaluation_run import Candidate, run_evaluation
 from h2d.experiment import SamplingConfig
 from h2d.metrics.suite import MAIN_KEYS
 from h2d.pictures import HandCrops
+from h2d.samplers import Compared, TwoStages
 from h2d.skeleton import HAND_LABELS, HAND_SLICES
 
 SIZE = 32
-SETTINGS = {"seed": 0, "sampling": SamplingConfig(num_inference_steps=4)}
+SAMPLING = SamplingConfig(num_inference_steps=4)
 CROPS = HandCrops(size=SIZE, margin=1.6, sigma_px=2.0, wrist="all")
 
 
@@ -112,9 +115,13 @@ def squares(people):
     return [square_sample(sample, SIZE).pose for sample in people]
 
 
-def results(pipeline, people=PEOPLE, **options):
+def ours(pipeline, seed=0):
+    return TwoStages(pipeline, seed, SAMPLING)
+
+
+def results(pipeline, people=PEOPLE, seed=0, **options):
     pictures = []
-    evaluate(pipeline, people, on_picture=pictures.append, **SETTINGS | options)
+    evaluate(ours(pipeline, seed), people, on_picture=pictures.append, **options)
     return {picture.index: picture.image for picture in pictures}
 
 
@@ -132,7 +139,7 @@ def test_images_depend_on_neither_batch_size_nor_ranks(pipeline):
 
 def test_poses_that_come_out_as_asked_for_score_fully(pipeline):
     detector = Found(squares(PEOPLE))
-    outcome = evaluate(pipeline, PEOPLE, detector=detector, batch_size=2, keep=2, **SETTINGS)
+    outcome = evaluate(ours(pipeline), PEOPLE, detector=detector, batch_size=2, keep=2)
     metrics = outcome.metrics
     assert list(metrics)[: len(MAIN_KEYS)] == list(MAIN_KEYS)
     assert metrics["n"] == 3
@@ -150,14 +157,14 @@ def test_poses_that_come_out_as_asked_for_score_fully(pipeline):
 def test_redetected_truth_looks_at_the_photographs(pipeline):
     nobody = np.zeros((133, 3), np.float32)
     detector = Found([squares(PEOPLE)[0], nobody, squares(PEOPLE)[0], squares(PEOPLE)[1]])
-    outcome = evaluate(pipeline, PEOPLE[:2], detector=detector, batch_size=2, ground_truth="redetected", **SETTINGS)
+    outcome = evaluate(ours(pipeline), PEOPLE[:2], detector=detector, batch_size=2, ground_truth="redetected")
     assert outcome.metrics["detection_rate"] == 0.5
     assert outcome.metrics["dar"] == 0.5
     assert not np.array_equal(detector.images[0], detector.images[2])
 
 
 def test_without_a_detector_poses_are_skipped_with_a_reason(pipeline):
-    outcome = evaluate(pipeline, PEOPLE[:1], **SETTINGS)
+    outcome = evaluate(ours(pipeline), PEOPLE[:1])
     assert outcome.metrics["dap"] is None
     assert outcome.skipped["mpjpe_hands"] == "no pose detector was given"
     assert outcome.metrics["mask_iou"] is not None
@@ -168,7 +175,7 @@ def test_evaluating_leaves_the_random_state_alone(pipeline):
         return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
 
     before = states()
-    evaluate(pipeline, PEOPLE[:1], **SETTINGS)
+    evaluate(ours(pipeline), PEOPLE[:1])
     assert states() == before
 
 
@@ -177,7 +184,7 @@ def test_stage_one_alone(pipeline):
 
     names = ("hand_unet", "vae", "text_encoder", "tokenizer", "scheduler")
     hands = HandPipeline(**{name: getattr(pipeline, name) for name in names})
-    outcome = evaluate_hands(hands, PEOPLE[:2], crops=CROPS, **SETTINGS)
+    outcome = evaluate_hands(hands, PEOPLE[:2], crops=CROPS, seed=0, sampling=SAMPLING)
     assert outcome.metrics["n"] == 2
     assert 0 <= outcome.metrics["mask_iou"] <= 1
     assert outcome.metrics["dap"] is None
@@ -187,7 +194,7 @@ def test_stage_one_alone(pipeline):
 
 def test_a_wrong_word_is_refused(pipeline):
     with pytest.raises(ValueError, match="ground_truth must be one of"):
-        evaluate(pipeline, PEOPLE, ground_truth="guess", **SETTINGS)
+        evaluate(ours(pipeline), PEOPLE, ground_truth="guess")
 
 
 @pytest.fixture(scope="module")
@@ -231,8 +238,8 @@ class Detectors:
 
 
 def test_the_command_leaves_numbers_and_pictures(experiment, pipeline_folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(evaluation, "PoseDetector", Detectors())
-    table = run_evaluation(experiment, pipeline_folder)
+    monkeypatch.setattr(evaluation_run, "PoseDetector", Detectors())
+    table = run_evaluation(experiment, Candidate(pipeline_folder))
     folder = tmp_path / "runs" / "evaluate"
     assert "dap_hands" in table
     assert str(folder / "metrics.json") in table
@@ -250,23 +257,25 @@ def test_the_command_leaves_numbers_and_pictures(experiment, pipeline_folder, mo
     assert sorted(path.name for path in (folder / "samples").iterdir()) == [f"{i:06d}.png" for i in range(3)]
     assert (folder / "report.png").is_file()
     with pytest.raises(ConfigError, match="already holds an evaluation"):
-        run_evaluation(experiment, pipeline_folder)
+        run_evaluation(experiment, Candidate(pipeline_folder))
 
 
 def test_pictures_of_an_unfinished_evaluation_do_not_stay(experiment, pipeline_folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(evaluation, "PoseDetector", Detectors())
+    monkeypatch.setattr(evaluation_run, "PoseDetector", Detectors())
     samples = tmp_path / "runs" / "evaluate" / "samples"
     samples.mkdir(parents=True)
     for name in ("000099.png", "step-0000010.png"):
         (samples / name).write_bytes(b"")
-    run_evaluation(replace(experiment, evaluation=replace(experiment.evaluation, samples=1)), pipeline_folder)
+    run_evaluation(
+        replace(experiment, evaluation=replace(experiment.evaluation, samples=1)), Candidate(pipeline_folder)
+    )
     assert sorted(path.name for path in samples.iterdir()) == ["000000.png", "step-0000010.png"]
 
 
 def test_other_blending_than_in_training_is_an_error(experiment, pipeline_folder):
     experiment = replace(experiment, sampling=replace(experiment.sampling, blend="clean"))
     with pytest.raises(ConfigError, match="trained with blend=noised"):
-        run_evaluation(experiment, pipeline_folder)
+        run_evaluation(experiment, Candidate(pipeline_folder))
 
 
 @pytest.mark.parametrize(
@@ -276,10 +285,55 @@ def test_other_blending_than_in_training_is_an_error(experiment, pipeline_folder
 def test_samples_that_are_not_there_are_an_error_before_anything_is_loaded(change, message, hint, experiment, tmp_path):
     experiment = replace(experiment, evaluation=replace(experiment.evaluation, **change))
     with pytest.raises(DataError, match=message) as caught:
-        run_evaluation(experiment, tmp_path / "no pipeline")
+        run_evaluation(experiment, Candidate(tmp_path / "no pipeline"))
     assert hint in caught.value.hint
 
 
 def test_a_folder_without_a_pipeline_is_named(experiment, tmp_path):
     with pytest.raises(CheckpointError, match=str(tmp_path)):
-        run_evaluation(experiment, tmp_path)
+        run_evaluation(experiment, Candidate(tmp_path))
+
+
+class Grey:
+    """A compared system that paints grey and remarks on every second image."""
+
+    name = "grey"
+
+    def protocol(self):
+        return {"preset": "uniform", "weights": {}}
+
+    def generate(self, prompts, poses, generators):
+        made = []
+        for prompt, pose, generator in zip(prompts, poses, generators, strict=True):
+            level = int(torch.randint(60, 200, (1,), generator=generator))
+            remarks = ("no hand found: kept",) if "0" in prompt else ()
+            panels = {"pose": np.full((SIZE, SIZE, 3), int(pose[:, 2].sum()) % 256, np.uint8)}
+            made.append(Generated(np.full((SIZE, SIZE, 3), level, np.uint8), panels, remarks))
+        return made
+
+
+def test_a_compared_system_is_measured_by_the_same_loop():
+    people = [replace(sample, caption=f"person {number}") for number, sample in enumerate(PEOPLE)]
+    sampler = Compared(Grey(), 0, SIZE, torch.device("cpu"))
+    detector = Found(squares(PEOPLE))
+    outcome = evaluate(sampler, people, detector=detector, batch_size=2)
+    assert outcome.metrics["n"] == 3
+    assert outcome.metrics["dap"] == outcome.metrics["dap_hands"] == 1.0
+    assert outcome.metrics["mask_iou"] is None
+    assert outcome.skipped["mask_iou"] == "no sample has what it is measured on"
+    assert (outcome.protocol["method"], outcome.protocol["remarks"]) == ("grey", {"no hand found": 1})
+    assert list(outcome.pictures[0].panels) == ["pose", "result", "photograph"]
+    one = evaluate(sampler, people, detector=Found(squares(PEOPLE)), batch_size=1)
+    assert [np.array_equal(a.image, b.image) for a, b in zip(one.pictures, outcome.pictures, strict=True)] == [True] * 3
+
+
+def test_what_does_not_go_together_or_is_missing_is_named(experiment, pipeline_folder):
+    cases = [
+        (Candidate(), ConfigError, "--method h2d needs a pipeline"),
+        (Candidate(pipeline_folder, "humansd"), ConfigError, "--method humansd has no pipeline folder"),
+        (Candidate(method="human"), ConfigError, "there is no system 'human'"),
+        (Candidate(method="humansd"), SetupError, "humansd cannot run on this machine"),
+    ]
+    for candidate, kind, message in cases:
+        with pytest.raises(kind, match=message):
+            run_evaluation(experiment, candidate)
