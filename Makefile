@@ -17,7 +17,7 @@ RUNS  ?= runs
 PORT  ?= 6006
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test proof-data proof-train proof-sd15 check format tensorboard tiny-base detection mask-quality prep-speed lock clean \
+.PHONY: help setup demo calibration test proof-data proof-train proof-sd15 check format tensorboard tiny-base detection mask-quality prep-speed lock clean \
 	data-hagrid data-interhand data-reinterhand data-laion data-folder data-synthetic
 
 help:  ## list the targets
@@ -52,6 +52,21 @@ demo: $(READY)  ## the whole method on rendered people, from raw images to repor
 	$(H2D) evaluate experiments/demo_evaluate --pipeline $(DEMO)/pipeline data.shards=$(DEMO)/data/shards run.dir=$(DEMO) run.name=evaluation
 	@cp $(DEMO)/evaluation/report.png $(DEMO)/report.png
 	@echo "look at $(DEMO)/report.png; make tensorboard shows the curves"
+
+CALIBRATION := $(RUNS)/calibration
+COPIES := real blurred without-hands shifted shuffled
+SPLIT ?= train
+
+# the metrics on pictures and on copies that are wrong in a known way; ROOT= names other shards, SPLIT= their split
+calibration: $(READY)  ## do the metrics tell right from wrong? needs no generator (a quarter of an hour on two cores)
+ifeq ($(ROOT),)
+	$(PREP) generate synthetic root=$(CALIBRATION)/raw count=640 seed=11 jobs=$(JOBS)
+	$(PREP) all synthetic root=$(CALIBRATION)/raw out=$(CALIBRATION)/data jobs=$(JOBS)
+endif
+	@rm -rf $(addprefix $(CALIBRATION)/,$(COPIES))
+	@for copy in $(COPIES); do $(H2D) evaluate evaluate --method $$copy image_size=512 evaluation.split=$(SPLIT) \
+	data.shards=$(or $(ROOT),$(CALIBRATION)/data/shards) run.dir=$(CALIBRATION) run.name=$$copy || exit; done
+	$(H2D) compare $(addprefix $(CALIBRATION)/,$(COPIES))
 
 BASE := $(RUNS)/tiny-base
 

@@ -73,7 +73,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"h2d {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_train, add_sample, _add_evaluate, _add_export, add_bench, add_config, add_data, add_doctor):
+    for add in (
+        _add_train,
+        add_sample,
+        _add_evaluate,
+        _add_compare,
+        _add_export,
+        add_bench,
+        add_config,
+        add_data,
+        add_doctor,
+    ):
         add(commands)
     return parser
 
@@ -119,7 +129,12 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("experiment", help="name in configs/, or a YAML file")
     add = parser.add_argument
     add("--pipeline", type=Path, metavar="DIR", help="folder that `h2d export` wrote, or a hub id")
-    add("--method", default="h2d", metavar="NAME", help="h2d, or a compared system (`h2d doctor` lists them)")
+    add(
+        "--method",
+        default="h2d",
+        metavar="NAME",
+        help="h2d, a compared system (`h2d doctor` lists them), or copies of the photographs (`make calibration`)",
+    )
     add(
         "--preset",
         choices=("uniform", "native"),
@@ -143,6 +158,17 @@ def _evaluate(options: argparse.Namespace) -> None:
             raise ConfigError(f"--place {place} is not KEY=PATH", "such as --place humansd=/models/humansd-v1.ckpt")
     places = dict(place.split("=", 1) for place in options.place)
     print(run_evaluation(experiment, Candidate(options.pipeline, options.method, options.preset, places)))
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    parser = command(commands, "compare", _compare, "print several evaluations as one table")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run of `h2d evaluate`")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from h2d.comparison import compare
+
+    print(compare(options.runs))
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:

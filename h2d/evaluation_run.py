@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 
 from h2d.baselines import load_system
+from h2d.calibration import ALTERATIONS, Copies
+from h2d.data.dataset import ShardDataset
 from h2d.data.shards import iter_samples, read_manifests
 from h2d.detection import PoseDetector
 from h2d.errors import ConfigError, DataError
@@ -24,11 +26,11 @@ from h2d.samplers import Compared, Sampler, TwoStages
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is evaluated: a pipeline folder that ``h2d export`` wrote, or a compared system.
+    """What is evaluated: a pipeline folder that ``h2d export`` wrote, a compared system, or copies of the photographs.
 
     Args:
         pipeline: the folder, for method "h2d".
-        method: "h2d" or one of :data:`h2d.baselines.SYSTEMS`.
+        method: "h2d", one of :data:`h2d.baselines.SYSTEMS`, or one of :data:`h2d.calibration.ALTERATIONS`.
         preset: of a compared system, see :mod:`h2d.baselines.presets`.
         places: where its weights are, by key of :data:`h2d.baselines.places.PLACES`.
     """
@@ -53,6 +55,9 @@ class Candidate:
         if self.pipeline is not None:
             raise ConfigError(f"--method {self.method} has no pipeline folder", "leave --pipeline out")
         size = experiment.image_size
+        if self.method in ALTERATIONS:
+            data = ShardDataset(experiment.data.shards, experiment.evaluation.split, lambda raw, draw: dict(raw))
+            return Copies(self.method, data, experiment.seed, size)
         system = load_system(self.method, self.preset, size, device, places=self.places)
         return Compared(system, experiment.seed, size, device)
 

@@ -10,6 +10,11 @@ import numpy as np
 import torch
 
 
+def picture_rng(seed: int, index: int) -> np.random.Generator:
+    """NumPy's generator of one picture: it depends on the seed and the picture's index, not on its batch or rank."""
+    return np.random.default_rng((seed, index))
+
+
 def picture_generator(seed: int, index: int) -> torch.Generator:
     """The generator of one picture: it depends on the seed and the picture's index, not on its batch or rank.
 
