@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from h2d.pictures import person_panels
 from h2d.pipelines.checksums import NAME as CHECKSUMS
 from h2d.pipelines.two_stage import TwoStageOutput, TwoStagePipeline
 from h2d.randomness import picture_generator
+from h2d.remarks import Remarks
 from h2d.runs import provenance
 from h2d.sample.jobs import Job
 from h2d.sample.request import SampleRequest
@@ -52,10 +52,10 @@ def generate(request: SampleRequest, jobs: Sequence[Job], device: torch.device) 
         ConfigError: the scheduler does not fit.
         SetupError: there is not memory enough.
     """
-    logging.getLogger("h2d.pipelines").setLevel(logging.ERROR)  # its warnings are said here, with the pose's name
     pipeline = _load(request, device)
     tasks = [(job, seed) for job in jobs for seed in request.seeds]
-    paths = Batches(request.batch_size, MEMORY_HINT).run(lambda batch: _batch(request, pipeline, batch), tasks)
+    with Remarks("h2d.pipelines").collected():  # they are said here, with the pose's name
+        paths = Batches(request.batch_size, MEMORY_HINT).run(lambda batch: _batch(request, pipeline, batch), tasks)
     for job in jobs:
         _write_record(request, job, pipeline)
     return paths
