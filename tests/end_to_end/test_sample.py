@@ -249,3 +249,14 @@ def test_from_a_photograph(pipeline: Path, photographs: Path, tmp_path: Path) ->
     photograph = sorted((photographs / "hagrid").rglob("*.jpg"))[0]
     assert _sample(pipeline, str(photograph), tmp_path) == 0
     assert Image.open(tmp_path / "result.png").size == (64, 64)
+
+
+def test_the_benchmark_prints_both_rates_and_that_the_images_are_the_same(pipeline: Path, capsys: Any) -> None:
+    words = ["bench", "sample", "--pipeline", str(pipeline), "--images", "2", "--steps", "3", "--rounds", "1"]
+    assert main([*words, "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    rates = [float(rate) for rate in re.findall(r": ([\d.]+) images/s", printed)]
+    ratio = float(re.search(r"ratio: ([\d.]+)", printed)[1])
+    assert ratio == pytest.approx(rates[0] / rates[1], rel=0.05)
+    assert float(re.search(r"a pixel: ([\d.]+) of 255", printed)[1]) < 1
+    assert main([*words, "--images", "0"]) == 2
