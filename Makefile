@@ -117,7 +117,7 @@ format: $(READY)  ## let ruff format the code and mend what it can
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-test: $(READY)  ## all tests (about ten minutes on two cores)
+test: $(READY)  ## all tests (a quarter of an hour on two cores)
 	$(PY) -m pytest $(ARGS)
 
 proof-data: $(READY)  ## the long proofs of data preparation: kills, full disks, damaged files (a quarter of an hour on two cores)
