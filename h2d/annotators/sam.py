@@ -72,6 +72,11 @@ class Sam:
 
     def _decode(self, embedding: Any, prompt: Prompt) -> tuple[Any, Any]:
         """Boolean mask ``(h, w)`` of the place and its estimate, still on the device."""
+        masks, estimates = self._masks(embedding, prompt, several=False)
+        return masks[0], estimates[0]
+
+    def _masks(self, embedding: Any, prompt: Prompt, several: bool) -> tuple[Any, Any]:
+        """Boolean masks ``(N, h, w)`` of the place and their estimates ``(N,)``: one, or the three that SAM offers."""
         sparse, dense = self._model.prompt_encoder(
             points=(self._tensor(prompt.points[None]), self._tensor(prompt.labels[None])),
             boxes=self._tensor(prompt.box[None]),
@@ -82,10 +87,10 @@ class Sam:
             image_pe=self._model.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
-            multimask_output=False,
+            multimask_output=several,
         )
-        mask = self._model.postprocess_masks(masks, prompt.picture.shape[:2], prompt.size)[0, 0]
-        return mask > self._model.mask_threshold, estimates[0, 0]
+        found = self._model.postprocess_masks(masks, prompt.picture.shape[:2], prompt.size)[0]
+        return found > self._model.mask_threshold, estimates[0]
 
     def _tensor(self, values: np.ndarray) -> Any:
         import torch

@@ -54,20 +54,7 @@ class PersonSam(Sam):
 
     def _decode(self, embedding: Any, prompt: Prompt) -> tuple[Any, Any]:
         """The mask with the highest estimate of those that hold the points, empty where none does."""
-        sparse, dense = self._model.prompt_encoder(
-            points=(self._tensor(prompt.points[None]), self._tensor(prompt.labels[None])),
-            boxes=self._tensor(prompt.box[None]),
-            masks=None,
-        )
-        masks, estimates = self._model.mask_decoder(
-            image_embeddings=embedding,
-            image_pe=self._model.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=True,
-        )
-        found = self._model.postprocess_masks(masks, prompt.picture.shape[:2], prompt.size)[0]
-        found, estimates = found > self._model.mask_threshold, estimates[0]
+        found, estimates = self._masks(embedding, prompt, several=True)
         column, row = (prompt.points * np.array(prompt.size[::-1]) / prompt.picture.shape[1::-1]).astype(int).T
         held = found[:, row, column].float().mean(dim=1) >= MIN_COVERED
         best = estimates.masked_fill(~held, float("-inf")).argmax()

@@ -8,6 +8,8 @@ from numbers import Integral, Real
 
 from torch import Tensor
 
+from h2d.pipelines.blending import MAX_RADIUS
+
 
 def one_for_each(name: str, value: str | list[str], count: int) -> list[str]:
     """A text for each of ``count`` samples.
@@ -68,6 +70,29 @@ def check_span(start: float, end: float) -> None:
         raise ValueError(
             f"control_guidance_start and control_guidance_end must be 0 <= start < end <= 1, got {start} and {end}"
         )
+
+
+def check_painting(
+    *,
+    num_inference_steps: int,
+    unblended_last_steps: int,
+    start_radius_px: float,
+    guidance_scale: float,
+    controlnet_conditioning_scale: float,
+    eta: float,
+    control_guidance_start: float,
+    control_guidance_end: float,
+    num_images_per_prompt: int,
+) -> None:
+    """Refuse a number of stage II that is out of its range with a ValueError."""
+    check_count("num_inference_steps", num_inference_steps, 1)
+    check_count("unblended_last_steps", unblended_last_steps, 0)
+    check_number("start_radius_px", start_radius_px, 0, MAX_RADIUS)
+    check_number("guidance_scale", guidance_scale, 0)
+    check_number("controlnet_conditioning_scale", controlnet_conditioning_scale)
+    check_number("eta", eta, 0, 1)
+    check_span(control_guidance_start, control_guidance_end)
+    check_count("num_images_per_prompt", num_images_per_prompt, 1)
 
 
 def check_size(name: str, value: int, factor: int) -> None:

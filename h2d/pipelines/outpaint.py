@@ -15,8 +15,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from h2d.masks import BLENDS, blend
 from h2d.networks.controlnet import HINT_CHANNELS
-from h2d.pipelines.blending import BLENDINGS, MAX_RADIUS, REFERENCE_SIZE, Blender
-from h2d.pipelines.inputs import check_choice, check_count, check_number, check_shape, check_span, check_tensor_inputs
+from h2d.pipelines.blending import BLENDINGS, REFERENCE_SIZE, Blender
+from h2d.pipelines.inputs import check_choice, check_painting, check_shape, check_tensor_inputs
 from h2d.pipelines.noise import Generators, draw_noise, spawn_each
 from h2d.pipelines.sampling import OUTPUT_TYPES, Callback, SamplingPipeline, for_guidance, guide, join_text, repeat
 
@@ -125,14 +125,17 @@ class OutpaintPipeline(SamplingPipeline):
         check_choice("blending", blending, BLENDINGS)
         check_choice("blend", blend, BLENDS)
         check_choice("output_type", output_type, OUTPUT_TYPES)
-        check_count("num_inference_steps", num_inference_steps, 1)
-        check_count("unblended_last_steps", unblended_last_steps, 0)
-        check_number("start_radius_px", start_radius_px, 0, MAX_RADIUS)
-        check_number("guidance_scale", guidance_scale, 0)
-        check_number("controlnet_conditioning_scale", controlnet_conditioning_scale)
-        check_number("eta", eta, 0, 1)
-        check_span(control_guidance_start, control_guidance_end)
-        check_count("num_images_per_prompt", num_images_per_prompt, 1)
+        check_painting(
+            num_inference_steps=num_inference_steps,
+            unblended_last_steps=unblended_last_steps,
+            start_radius_px=start_radius_px,
+            guidance_scale=guidance_scale,
+            controlnet_conditioning_scale=controlnet_conditioning_scale,
+            eta=eta,
+            control_guidance_start=control_guidance_start,
+            control_guidance_end=control_guidance_end,
+            num_images_per_prompt=num_images_per_prompt,
+        )
         check_tensor_inputs(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         if latents is not None:
             check_shape("latents", latents, (count, 4, height, width))

@@ -17,16 +17,15 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from h2d.data.samples import crop_mask
 from h2d.masks import BLENDS, only_hands, shrink_maps
 from h2d.networks.hand_unet import HandUNet
-from h2d.pipelines.blending import BLENDINGS, MAX_RADIUS
+from h2d.pipelines.blending import BLENDINGS
 from h2d.pipelines.canvas import HandPlace, PlacedHand, compose_canvas, hand_places
 from h2d.pipelines.checks import Poses, check_poses, mask_warnings, pose_warnings, text_warnings
 from h2d.pipelines.hand import HandPipeline
 from h2d.pipelines.inputs import (
     check_choice,
-    check_count,
     check_number,
+    check_painting,
     check_size,
-    check_span,
     check_tensor_inputs,
     one_for_each,
 )
@@ -192,25 +191,27 @@ class TwoStagePipeline(SamplingPipeline):
         check_choice("output_type", output_type, ("pil", "np", "pt"))
         check_choice("blending", blending, BLENDINGS)
         check_choice("blend", blend := blend or own.blend, BLENDS)
-        check_count("num_inference_steps", num_inference_steps, 1)
-        check_count("unblended_last_steps", unblended_last_steps, 0)
-        check_number("start_radius_px", start_radius_px, 0, MAX_RADIUS)
-        check_number("guidance_scale", guidance_scale, 0)
-        check_number("controlnet_conditioning_scale", controlnet_conditioning_scale)
-        check_number("eta", eta, 0, 1)
-        check_span(control_guidance_start, control_guidance_end)
-        check_count("num_images_per_prompt", num_images_per_prompt, 1)
+        check_painting(
+            num_inference_steps=num_inference_steps,
+            unblended_last_steps=unblended_last_steps,
+            start_radius_px=start_radius_px,
+            guidance_scale=guidance_scale,
+            controlnet_conditioning_scale=controlnet_conditioning_scale,
+            eta=eta,
+            control_guidance_start=control_guidance_start,
+            control_guidance_end=control_guidance_end,
+            num_images_per_prompt=num_images_per_prompt,
+        )
         check_tensor_inputs(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         kept = Kept.of(image, keep_mask, len(people), height, width)
         labels = check_labels(hand_labels, len(people), height, width)
         if hand_prompt is not None:
             one_for_each("hand_prompt", hand_prompt, len(people))
         warnings = [pose_warnings(of_image, height, width, self.parts.factor) for of_image in people]
-        self.warn_once(line for lines in warnings for line in lines)
         for texts in (prompt, hand_prompt, negative_prompt):
-            if texts is not None:
-                for lines, one in zip(warnings, one_for_each("prompt", texts, len(people)), strict=True):
-                    lines += text_warnings([one], self.tokenizer)
+            for lines, one in zip(warnings, one_for_each("prompt", texts or "", len(people)), strict=True):
+                lines += text_warnings([one], self.tokenizer)
+        self.warn_once(line for lines in warnings for line in lines)
         self._interrupt = False
 
         # 2. Text, and what N images for each prompt make of it all
