@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from h2d.errors import CheckpointError
 from h2d.networks.hub import first_line
-from h2d.networks.loading import check_weights
+from h2d.networks.loading import fill
 from h2d.networks.unet_file import ORIGINAL
 
 CONTROL = "control_model."
@@ -76,7 +76,7 @@ def load_original_unet(path: Path, config: Mapping[str, Any]) -> UNet2DCondition
     """
     weights = _part(read_tensors(path), ORIGINAL, path)
     named = {ORIGINAL + name: weight for name, weight in weights.items()}
-    return fill(UNet2DConditionModel, config, lambda its: convert_ldm_unet_checkpoint(named, its), str(path))
+    return build(UNet2DConditionModel, config, lambda its: convert_ldm_unet_checkpoint(named, its), str(path))
 
 
 def load_original_controlnet(path: Path, unet: Mapping[str, Any]) -> ControlNetModel:
@@ -91,10 +91,10 @@ def load_original_controlnet(path: Path, unet: Mapping[str, Any]) -> ControlNetM
     """
     weights = _part(read_tensors(path), CONTROL, path)
     config = {key: unet[key] for key in _SHARED if key in unet} | {"in_channels": 4}
-    return fill(ControlNetModel, config, lambda its: convert_controlnet_checkpoint(weights, its), str(path))
+    return build(ControlNetModel, config, lambda its: convert_controlnet_checkpoint(weights, its), str(path))
 
 
-def fill(
+def build(
     kind: type[Network], config: Mapping[str, Any], convert: Callable[[Any], Mapping[str, Any]], where: str
 ) -> Network:
     """A network with given weights as float32, frozen and in eval mode.
@@ -111,16 +111,7 @@ def fill(
     with torch.device("meta"):
         network: Any = kind.from_config(dict(config))  # type: ignore[attr-defined]
     weights = {name: weight for name, weight in convert(network.config).items() if weight is not None}
-    needed = {name: weight.shape for name, weight in network.state_dict().items()}
-    for name, weight in weights.items():
-        if name not in needed or weight.shape != needed[name]:
-            wanted = f"needed {tuple(needed[name])}" if name in needed else "which the network lacks"
-            raise CheckpointError(f"{where}: {name} is {tuple(weight.shape)}, {wanted}", _HINT)
-    missing = sorted(needed.keys() - weights.keys())
-    if not missing:
-        copies = {name: weight.to(torch.float32, copy=True) for name, weight in weights.items()}
-        network.load_state_dict(copies, assign=True)
-    check_weights(network, where, missing)
+    fill(network, {name: weight.to(torch.float32, copy=True) for name, weight in weights.items()}, where, _HINT)
     return network.requires_grad_(False).eval()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from diffusers import StableDiffusionAdapterPipeline, T2IAdapter
 from torch import Tensor
 
-from h2d.baselines.checkpoints import fill, read_tensors
+from h2d.baselines.checkpoints import build, read_tensors
 from h2d.baselines.places import BINARY, locate, record
 from h2d.baselines.prompted import PromptedSystem
 from h2d.baselines.settings import Control, Settings
@@ -59,12 +59,12 @@ def load_adapter(source: str) -> T2IAdapter:
     """
     if Path(source).is_file():
         weights = diffusers_names(read_tensors(Path(source)))
-        return fill(T2IAdapter, _config_of(weights, source), lambda _: weights, source)
+        return build(T2IAdapter, _config_of(weights, source), lambda _: weights, source)
     config = read_config(fetch_file(source, "config.json"))
     names = (*WEIGHT_FILES[:2], BINARY)
     file = next((found for name in names if (found := find_file(source, name))), None)
     weights = read_tensors(file or fetch_file(source, names[0]))
-    return fill(T2IAdapter, config, lambda _: weights, source)
+    return build(T2IAdapter, config, lambda _: weights, source)
 
 
 def diffusers_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ The libraries load a file with missing, broken or non-finite weights without a w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,6 +113,23 @@ def load_plain(kind: Any, source: str, subfolder: str, asked: str, needed: Seque
     except BROKEN as error:
         hint = f"the base needs a {subfolder}/ folder" if folder else FETCH_HINT
         raise SetupError(f"cannot load {source}/{subfolder}: {first_line(error)}", hint) from error
+
+
+def fill(network: nn.Module, weights: Mapping[str, torch.Tensor], where: str, hint: str) -> None:
+    """Put weights into a network that was made on the "meta" device; they become its own.
+
+    Raises:
+        CheckpointError: naming ``where`` and the first weight that is missing, unknown, of another shape or not finite.
+    """
+    needed = {name: weight.shape for name, weight in network.state_dict().items()}
+    for name, weight in weights.items():
+        if name not in needed or weight.shape != needed[name]:
+            wanted = f"needed {tuple(needed[name])}" if name in needed else "which the network lacks"
+            raise CheckpointError(f"{where}: {name} is {tuple(weight.shape)}, {wanted}", hint)
+    missing = sorted(needed.keys() - weights.keys())
+    if not missing:
+        network.load_state_dict(weights, assign=True)
+    check_weights(network, where, missing)
 
 
 def check_weights(part: nn.Module, where: str, missing: list[str] | None = None) -> None:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from h2d.errors import CheckpointError
-from h2d.networks.loading import check_weights
+from h2d.networks.loading import fill
 
 ORIGINAL = "model.diffusion_model."
 """What the UNet's weights start with in a checkpoint of Stable Diffusion's own code."""
@@ -33,15 +33,7 @@ def load_unet_file(path: Path, config: dict[str, Any]) -> UNet2DConditionModel:
     with torch.device("meta"):
         unet: UNet2DConditionModel = UNet2DConditionModel.from_config(config)
     weights = _read(path, unet.config)
-    needed = {name: weight.shape for name, weight in unet.state_dict().items()}
-    for name, weight in weights.items():
-        if name not in needed or weight.shape != needed[name]:
-            wanted = f"needed {tuple(needed[name])}" if name in needed else "which the base's UNet lacks"
-            raise CheckpointError(f"{path}: {name} is {tuple(weight.shape)}, {wanted}", HINT)
-    missing = sorted(needed.keys() - weights.keys())
-    if not missing:
-        unet.load_state_dict(weights, assign=True)
-    check_weights(unet, str(path), missing)
+    fill(unet, weights, str(path), HINT)
     return unet.eval()
 
 

@@ -139,7 +139,7 @@ def test_real_checkpoints_have_these_shapes(monkeypatch):
         humansd = UNet2DConditionModel(**sd15.UNET | WIDE | {"in_channels": 8})
         original = {latent_diffusion_name(name): weight for name, weight in control.state_dict().items()}
         monkeypatch.setattr("h2d.baselines.checkpoints.read_tensors", lambda path: original)
-        monkeypatch.setattr("h2d.baselines.checkpoints.check_weights", lambda part, where, missing: missing or None)
+        monkeypatch.setattr("h2d.networks.loading.check_weights", lambda part, where, missing: missing or None)
         monkeypatch.setattr("torch.Tensor.to", lambda tensor, *given, **options: tensor)
         inpainting = sd15.UNET | {"in_channels": 9}
         found = load_original_controlnet(Path("real.ckpt"), inpainting)

@@ -13,7 +13,7 @@ from diffusers import T2IAdapter
 from huggingface_hub import constants
 
 from h2d.baselines import SYSTEMS, load_system, missing
-from h2d.baselines.checkpoints import fill, load_original_controlnet, load_original_unet, read_tensors
+from h2d.baselines.checkpoints import build, load_original_controlnet, load_original_unet, read_tensors
 from h2d.errors import CheckpointError, ConfigError, SetupError
 
 from .conftest import LDM_UNET, SIZE, adapter, controlnet, in_original_names
@@ -48,7 +48,7 @@ def test_wrong_weights_are_named(which, how, message, places, tmp_path):
 def test_unknown_weights_are_refused():
     weights = dict(adapter().state_dict()) | {"adapter.more": torch.zeros(2)}
     with pytest.raises(CheckpointError, match=r"adapter\.more is \(2,\), which the network lacks"):
-        fill(T2IAdapter, adapter().config, lambda _: weights, "here")
+        build(T2IAdapter, adapter().config, lambda _: weights, "here")
 
 
 def test_a_checkpoint_with_objects_is_refused_and_its_way_out_works(places, networks, tmp_path):
