@@ -14,12 +14,12 @@ from diffusers.image_processor import PipelineImageInput
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from h2d.data.samples import crop_mask
-from h2d.masks import BLENDS, only_hands, shrink_maps
+from h2d.masks import BLENDS
 from h2d.networks.hand_unet import HandUNet
 from h2d.pipelines.blending import BLENDINGS
-from h2d.pipelines.canvas import HandPlace, PlacedHand, compose_canvas, hand_places
+from h2d.pipelines.canvas import compose_canvas
 from h2d.pipelines.checks import Poses, check_poses, mask_warnings, pose_warnings, text_warnings
+from h2d.pipelines.crops import generate_hands
 from h2d.pipelines.hand import HandPipeline
 from h2d.pipelines.inputs import (
     check_choice,
@@ -34,7 +34,7 @@ from h2d.pipelines.noise import Generators, spawn_each
 from h2d.pipelines.outpaint import OutpaintPipeline
 from h2d.pipelines.rows import Seeds, Text, TwoStageOutput
 from h2d.pipelines.sampling import Callback, SamplingPipeline, number_of_prompts, repeat
-from h2d.rendering import Wrist, draw_openpose, finger_heatmaps
+from h2d.rendering import Wrist, draw_openpose
 
 
 class TwoStagePipeline(SamplingPipeline):
@@ -240,7 +240,9 @@ class TwoStagePipeline(SamplingPipeline):
             for one, of_image in zip(spawn_each(generator, len(people)), people, strict=True)
         ]
         to_make = [one.without_kept(of_image) for one, of_image in zip(kept, people, strict=True)]
-        hands = self._generate_hands(to_make, labels, seeds, hand_text, shared)
+        stage = self._stage(HandPipeline, "hands")
+        hands = generate_hands(stage, self.config, to_make, labels, seeds, hand_text, **shared)
+        self._interrupt = stage.interrupt
         empty = [[line for hand in row for line in mask_warnings(hand.mask, hand.place.names)] for row in hands]
         self.warn_once(line for lines in empty for line in lines)
 
@@ -289,48 +291,6 @@ class TwoStagePipeline(SamplingPipeline):
             warnings=[before + after for before, after in zip(warnings, empty, strict=True)],
         )
         return output if return_dict else output.to_tuple()
-
-    def _generate_hands(
-        self,
-        people: list[np.ndarray],
-        labels: list[np.ndarray] | None,
-        seeds: list[Seeds],
-        text: Text,
-        shared: dict[str, Any],
-    ) -> list[list[PlacedHand]]:
-        """Stage I for every hand of every image; a list for each image."""
-        hands: list[list[PlacedHand]] = [[] for _ in people]
-        places = [
-            (row, place) for row, of_image in enumerate(people) for place in hand_places(of_image, self.config.margin)
-        ]
-        if not places:
-            return hands
-        size = self.config.image_size
-        maps = np.stack([self._draw(people[row][place.person], place) for row, place in places])
-        masks = None
-        if labels is not None:
-            masks = torch.stack([crop_mask(labels[row], place.names, place.box, size) for row, place in places])
-        stage = self._stage(HandPipeline, "hands")
-        output = stage(
-            None,
-            shrink_maps(torch.from_numpy(maps), size // self.parts.factor),
-            hand_mask=masks,
-            generator=[seeds[row].hands[place.person][place.names[0]] for row, place in places],
-            output_type="pt",
-            **text.of([row for row, _ in places]),
-            **shared,
-        )
-        self._interrupt = stage.interrupt
-        images = 2 * output.images.float().cpu() - 1
-        for (row, place), crop, mask in zip(places, images, output.masks.cpu(), strict=True):
-            hands[row].append(PlacedHand(place, crop, mask))
-        return hands
-
-    def _draw(self, pose: np.ndarray, place: HandPlace) -> np.ndarray:
-        """Finger heat maps ``(10, S, S)`` of the hands of a place."""
-        settings = self.config
-        in_crop = only_hands(place.box.to_crop(pose, settings.image_size), place.names)
-        return finger_heatmaps(in_crop, settings.image_size, settings.sigma_px, settings.wrist)
 
     def _stage(self, kind: type[SamplingPipeline], name: str) -> Any:
         """A pipeline of one stage over the components of this one."""

@@ -153,3 +153,13 @@ def always_predict(monkeypatch: pytest.MonkeyPatch, pipeline: Any, noise: torch.
     """Put a network into stage II that predicts the same at every step, in no time."""
     monkeypatch.setattr(pipeline.controlnet, "forward", lambda *given, **options: ([], None))
     monkeypatch.setattr(pipeline.unet, "forward", lambda *given, **options: UNet2DConditionOutput(sample=noise))
+
+
+def as_bytes(image: torch.Tensor) -> np.ndarray:
+    """An image ``(3, H, W)`` in [-1, 1] as uint8 ``(H, W, 3)``."""
+    return ((image / 2 + 0.5) * 255).round().permute(1, 2, 0).numpy().astype(np.uint8)
+
+
+def fresh(seed: int = 0) -> torch.Generator:
+    """One new generator."""
+    return torch.Generator().manual_seed(seed)

@@ -8,20 +8,14 @@ from h2d.pipelines.outpaint import OutpaintPipeline
 from h2d.pipelines.two_stage import TwoStagePipeline
 from h2d.rendering import draw_openpose, finger_heatmaps
 
+from .conftest import as_bytes, fresh
+
 SIZE = 64
 QUICK = {"num_inference_steps": 3}
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def as_bytes(image: torch.Tensor) -> np.ndarray:
-    return ((image / 2 + 0.5) * 255).round().permute(1, 2, 0).numpy().astype(np.uint8)
-
-
 def test_what_comes_back(pipeline, pose):
-    output = pipeline("a person waves", pose, generator=seeded(), **QUICK)
+    output = pipeline("a person waves", pose, generator=fresh(), **QUICK)
     assert output.images[0].size == (SIZE, SIZE)
     assert [image.size for image in output.hand_images[0]] == [(SIZE, SIZE)] * 2
     assert [mask.shape for mask in output.hand_masks[0]] == [(1, SIZE, SIZE)] * 2
@@ -35,7 +29,7 @@ def test_what_comes_back(pipeline, pose):
 
 @pytest.mark.parametrize("blending", ["sequential", "naive", "bbox"])
 def test_hands_are_the_canvas_to_the_last_bit(pipeline, pose, blending):
-    output = pipeline("a person", pose, blending=blending, generator=seeded(), **QUICK)
+    output = pipeline("a person", pose, blending=blending, generator=fresh(), **QUICK)
     pixels = np.asarray(output.images[0])
     canvas = as_bytes(output.canvas[0])
     inside = output.hand_mask[0, 0].numpy() > 0
@@ -46,20 +40,20 @@ def test_hands_are_the_canvas_to_the_last_bit(pipeline, pose, blending):
 def test_images_depend_on_nothing_else_of_the_batch(pipeline, poses):
     texts = ["one", "two", "three", "four"]
     options = {"output_type": "pt", **QUICK}
-    together = pipeline(texts, poses, generator=[seeded(index) for index in range(4)], **options)
+    together = pipeline(texts, poses, generator=[fresh(index) for index in range(4)], **options)
     assert [len(hands) for hands in together.hand_images] == [2, 0, 1, 1]
     for index, text in enumerate(texts):
-        alone = pipeline(text, poses[index], generator=seeded(index), **options)
+        alone = pipeline(text, poses[index], generator=fresh(index), **options)
         torch.testing.assert_close(alone.images[0], together.images[index], atol=2e-4, rtol=1e-4)
         assert torch.equal(alone.hand_mask[0], together.hand_mask[index])
-    one_for_all = pipeline("a", poses, generator=seeded(5), **options).images
-    first_two = pipeline("a", poses[:2], generator=seeded(5), **options).images
+    one_for_all = pipeline("a", poses, generator=fresh(5), **options).images
+    first_two = pipeline("a", poses[:2], generator=fresh(5), **options).images
     torch.testing.assert_close(one_for_all[:2], first_two, atol=2e-4, rtol=1e-4)
 
 
 def test_one_hand_does_not_change_the_noise_of_the_other(pipeline, pose):
-    both = pipeline("a", pose, generator=seeded(), output_type="pt", **QUICK)
-    left = pipeline("a", only_hands(pose, ("left",)), generator=seeded(), output_type="pt", **QUICK)
+    both = pipeline("a", pose, generator=fresh(), output_type="pt", **QUICK)
+    left = pipeline("a", only_hands(pose, ("left",)), generator=fresh(), output_type="pt", **QUICK)
     torch.testing.assert_close(both.hand_images[0][1], left.hand_images[0][0], atol=1e-4, rtol=1e-4)
 
 
@@ -68,7 +62,7 @@ def test_a_pose_without_hands_skips_stage_one(pipeline, poses, monkeypatch):
         raise AssertionError("stage I ran")
 
     monkeypatch.setattr(pipeline.hand_unet, "forward", never)
-    output = pipeline("a person", poses[1], generator=seeded(), **QUICK)
+    output = pipeline("a person", poses[1], generator=fresh(), **QUICK)
     assert output.hand_images == [[]]
     assert (output.canvas == -1).all()
     assert output.hand_mask.sum() == 0
@@ -121,9 +115,9 @@ def test_blend_comes_from_the_pipeline_unless_the_caller_says_so(components, pos
     literal = TwoStagePipeline(**components, image_size=SIZE, sigma_px=1.0, blend="clean")
     literal.set_progress_bar_config(disable=True)
     options = {"output_type": "pt", **QUICK}
-    own = literal("a", pose, generator=seeded(), **options).images
-    said = literal("a", pose, generator=seeded(), blend="clean", **options).images
-    other = literal("a", pose, generator=seeded(), blend="noised", **options).images
+    own = literal("a", pose, generator=fresh(), **options).images
+    said = literal("a", pose, generator=fresh(), blend="clean", **options).images
+    other = literal("a", pose, generator=fresh(), blend="noised", **options).images
     assert torch.equal(own, said)
     assert not torch.equal(own, other)
 
@@ -137,7 +131,7 @@ def test_callback_runs_in_both_stages(pipeline, pose):
 def test_global_randomness_is_untouched_when_a_generator_is_given(pipeline, pose):
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    pipeline("a", pose, generator=seeded(), **QUICK)
+    pipeline("a", pose, generator=fresh(), **QUICK)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -166,7 +160,7 @@ def test_wrong_arguments_are_named_before_anything_is_sampled(pipeline, pose, mo
         ({"blend": "soft"}, "blend must be one of"),
         ({"output_type": "latent"}, "output_type must be one of"),
         ({"prompt": ["a", "b"], "pose": pose[None]}, "prompt must be one text or a list of 1, got 2"),
-        ({"generator": [seeded(), seeded()]}, "generator must be one or a list of 1"),
+        ({"generator": [fresh(), fresh()]}, "generator must be one or a list of 1"),
     ]
     for arguments, message in cases:
         with pytest.raises(ValueError, match=message):
@@ -182,12 +176,12 @@ def test_components_that_wait_on_the_cpu(pipeline, pose):
     """Offload hooks, which move a network when its turn comes, find every call."""
     from accelerate import cpu_offload_with_hook
 
-    expected = pipeline("a", pose, generator=seeded(), output_type="pt", **QUICK).images
+    expected = pipeline("a", pose, generator=fresh(), output_type="pt", **QUICK).images
     before = None
     for name in [*pipeline.model_cpu_offload_seq.split("->"), "controlnet"]:
         before = cpu_offload_with_hook(getattr(pipeline, name), torch.device("cpu"), prev_module_hook=before)[1]
     try:
-        assert torch.equal(pipeline("a", pose, generator=seeded(), output_type="pt", **QUICK).images, expected)
+        assert torch.equal(pipeline("a", pose, generator=fresh(), output_type="pt", **QUICK).images, expected)
     finally:
         pipeline.remove_all_hooks()
 

@@ -11,24 +11,16 @@ from h2d.pipelines.outpaint import OutpaintPipeline
 from h2d.pipelines.two_stage import TwoStagePipeline
 from h2d.rendering import draw_openpose
 
-from .conftest import make_pose
+from .conftest import as_bytes, fresh, make_pose
 
 SIZE = 64
 QUICK = {"num_inference_steps": 3}
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def as_bytes(image: torch.Tensor) -> np.ndarray:
-    return ((image / 2 + 0.5) * 255).round().permute(1, 2, 0).numpy().astype(np.uint8)
-
-
 # --- several people -------------------------------------------------------------------------------------------------
 def test_several_people_are_painted_in_one_image(pipeline, poses):
     both = np.stack([make_pose(right=(12, 20, 12)), make_pose(right=(44, 20, 14), left=(50, 50, 12))])
-    output = pipeline("two people", [both], generator=seeded(), output_type="pt", **QUICK)
+    output = pipeline("two people", [both], generator=fresh(), output_type="pt", **QUICK)
     assert [(place.person, place.names) for place in output.places[0]] == [
         (0, ("right",)),
         (1, ("right",)),
@@ -36,22 +28,22 @@ def test_several_people_are_painted_in_one_image(pipeline, poses):
     ]
     assert len(output.images) == 1
     np.testing.assert_array_equal(output.skeletons[0], draw_openpose(both, SIZE))
-    alone = pipeline("two people", both[0], generator=seeded(), output_type="pt", **QUICK)
+    alone = pipeline("two people", both[0], generator=fresh(), output_type="pt", **QUICK)
     torch.testing.assert_close(output.hand_images[0][0], alone.hand_images[0][0], atol=1e-4, rtol=1e-4)
 
 
 def test_images_with_different_numbers_of_people_share_a_batch(pipeline, poses):
     people = [poses[:2], poses[3]]
-    together = pipeline("a", people, generator=[seeded(1), seeded(2)], output_type="pt", **QUICK)
+    together = pipeline("a", people, generator=[fresh(1), fresh(2)], output_type="pt", **QUICK)
     for index in range(2):
-        alone = pipeline("a", [people[index]], generator=seeded(index + 1), output_type="pt", **QUICK)
+        alone = pipeline("a", [people[index]], generator=fresh(index + 1), output_type="pt", **QUICK)
         torch.testing.assert_close(alone.images[0], together.images[index], atol=2e-4, rtol=1e-4)
 
 
 # --- other canvases -------------------------------------------------------------------------------------------------
 def test_a_canvas_that_is_not_square(pipeline):
     pose = make_pose(right=(70, 20, 16), left=(20, 30, 16))
-    output = pipeline("a", pose, height=48, width=96, generator=seeded(), **QUICK)
+    output = pipeline("a", pose, height=48, width=96, generator=fresh(), **QUICK)
     assert output.images[0].size == (96, 48)
     assert output.canvas.shape == (1, 3, 48, 96)
     assert output.hand_images[0][0].size == (SIZE, SIZE)
@@ -89,7 +81,7 @@ def keep_around(pose: np.ndarray, hand: str) -> np.ndarray:
 def test_kept_pixels_come_out_as_they_were_and_the_other_hand_is_made(pipeline, pose, photograph, blending):
     mask = keep_around(pose, "left")
     output = pipeline(
-        "a", pose, image=photograph, keep_mask=Image.fromarray(mask), blending=blending, generator=seeded(), **QUICK
+        "a", pose, image=photograph, keep_mask=Image.fromarray(mask), blending=blending, generator=fresh(), **QUICK
     )
     pixels, kept = np.asarray(output.images[0]), mask > 0
     np.testing.assert_array_equal(pixels[kept], np.asarray(photograph)[kept])
@@ -108,7 +100,7 @@ def test_each_image_may_keep_its_own(pipeline, pose, photograph):
         np.stack([pose, pose]),
         image=photograph,
         keep_mask=[Image.fromarray(mask) for mask in masks],
-        generator=[seeded(), seeded()],
+        generator=[fresh(), fresh()],
         **QUICK,
     )
     assert [[place.names for place in places] for places in output.places] == [[("right",)], [("right",), ("left",)]]
@@ -124,7 +116,7 @@ def test_every_form_of_a_picture_keeps_the_same_pixels(pipeline, pose, photograp
         "labels": ([picture[None]], (mask > 0)[None]),
     }
     for name, (image, keep) in forms.items():
-        output = pipeline("a", pose, image=image, keep_mask=keep, generator=seeded(), num_inference_steps=1)
+        output = pipeline("a", pose, image=image, keep_mask=keep, generator=fresh(), num_inference_steps=1)
         np.testing.assert_array_equal(np.asarray(output.images[0])[mask > 0], picture[mask > 0], err_msg=name)
 
 
@@ -168,10 +160,10 @@ def test_the_pipeline_has_its_own_steps_guidance_and_radius(components, pose):
     own = {"num_inference_steps": 2, "guidance_scale": 1.0, "start_radius_px": 100.0}
     made = TwoStagePipeline(**components, image_size=SIZE, sigma_px=1.0, **own)
     made.set_progress_bar_config(disable=True)
-    by_itself = made("a", pose, generator=seeded(), output_type="pt").images
-    assert torch.equal(by_itself, made("a", pose, generator=seeded(), output_type="pt", **own).images)
+    by_itself = made("a", pose, generator=fresh(), output_type="pt").images
+    assert torch.equal(by_itself, made("a", pose, generator=fresh(), output_type="pt", **own).images)
     assert not torch.equal(
-        by_itself, made("a", pose, generator=seeded(), output_type="pt", num_inference_steps=3).images
+        by_itself, made("a", pose, generator=fresh(), output_type="pt", num_inference_steps=3).images
     )
 
 
@@ -208,7 +200,7 @@ def test_hand_labels_guide_stage_one(pipeline, pose, monkeypatch):
 def test_the_condition_is_embedded_once_and_the_controlnet_is_left_as_it_was(pipeline, pose):
     embedding, calls = pipeline.controlnet.controlnet_cond_embedding, []
     hook = embedding.conv_in.register_forward_hook(lambda *call: calls.append(1))
-    pipeline("a", pose, generator=seeded(), **QUICK)
+    pipeline("a", pose, generator=fresh(), **QUICK)
     hook.remove()
     assert len(calls) == 1
     assert "forward" not in vars(embedding)
@@ -228,7 +220,7 @@ def test_interrupted_in_stage_one_the_images_are_the_canvases(pipeline, pose, mo
     def stop(stage, step, timestep, tensors):
         stage._interrupt = True
 
-    output = pipeline("a", pose, callback_on_step_end=stop, generator=seeded(), **QUICK)
+    output = pipeline("a", pose, callback_on_step_end=stop, generator=fresh(), **QUICK)
     np.testing.assert_array_equal(np.asarray(output.images[0]), as_bytes(output.canvas[0]))
 
 
