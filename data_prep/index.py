@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from data_prep.chunks import RECORD, Counts, Rejection, keep_record, rejection, to_remove
 from data_prep.job import INDEX, Job
-from data_prep.locks import Claims
 from data_prep.sources import Row, stable_hash
 from h2d.data.schema import validate_key
 from h2d.errors import DataError
 from h2d.files import sha256_of, write_atomic
+from h2d.locks import Claims
 
 GESTURES = "gestures.json"
 

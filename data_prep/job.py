@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from data_prep.locks import sharing
 from data_prep.settings import Settings
 from data_prep.sources import Row, Source, get_source
 from h2d.annotators.sam import sam_model
 from h2d.errors import ConfigError, DataError, SetupError
+from h2d.locks import sharing
 from h2d.weights import is_local_model, sam_checkpoint
 
 INDEX = "index.jsonl"

@@ -14,7 +14,6 @@ import h2d
 from data_prep.chunks import RECORD, Counts, chunk_path, keep_record, read_head, rejection
 from data_prep.index import gestures_of
 from data_prep.job import Job
-from data_prep.locks import Claims
 from data_prep.progress import Progress
 from data_prep.selection import take
 from data_prep.shard import Plan, make_shards
@@ -24,6 +23,7 @@ from data_prep.stages import STAGES
 from h2d.data.shards import MANIFEST, SPLITS, Manifest, ShardInfo, read_manifest, write_manifest
 from h2d.errors import DataError
 from h2d.files import write_atomic
+from h2d.locks import Claims
 
 
 def waits_for(job: Job) -> int:

@@ -7,10 +7,10 @@ import time
 from data_prep import index, pack, stage
 from data_prep.chunks import Counts
 from data_prep.job import Job
-from data_prep.locks import Claims
 from data_prep.settings import Settings, existing_root
 from data_prep.stages import STAGES
 from h2d.files import write_atomic
+from h2d.locks import Claims
 
 _LIST = 1 << 40
 """The claim of the list of rejected images, beyond all numbers of chunks."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from data_prep.chunks import Counts, Members, Rejection, rejection
 from data_prep.job import Job
-from data_prep.locks import Claims
 from data_prep.processes import BrokenProcessPool, in_processes, pool
 from data_prep.sample import Pack
 from data_prep.sources import Row, stable_hash
@@ -21,6 +20,7 @@ from data_prep.worker import Item
 from h2d.data.shards import ShardInfo, write_tar
 from h2d.errors import SetupError
 from h2d.files import sha256_of, write_atomic
+from h2d.locks import Claims
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,13 @@ from data_prep.chunks import (
     write_chunk,
 )
 from data_prep.job import INDEX, Job
-from data_prep.locks import Claims
 from data_prep.processes import BrokenProcessPool, in_processes, pool
 from data_prep.progress import Progress
 from data_prep.sources import Row
 from data_prep.worker import Item, Stage, Worker
 from h2d.errors import DataError, SetupError
 from h2d.files import sha256_of
+from h2d.locks import Claims
 
 
 @dataclass(frozen=True)

@@ -125,16 +125,16 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
-    parser = command(commands, "evaluate", _evaluate, "measure a pipeline on a split of the data")
+    parser = command(commands, "evaluate", _evaluate, "measure a pipeline and its rivals on a split of the data")
     parser.add_argument("experiment", help="name in configs/, or a YAML file")
     add = parser.add_argument
-    add("--pipeline", type=Path, metavar="DIR", help="folder that `h2d export` wrote, or a hub id")
+    add("--pipeline", metavar="DIR", help="folder that `h2d export` wrote, or a hub id")
     add(
         "--method",
-        default="h2d",
-        metavar="NAME",
-        help="h2d, a compared system (`h2d doctor` lists them), or copies of the photographs (`make calibration`)",
+        metavar="NAME,...",
+        help="in place of evaluation.methods: all, h2d, blending strategies, compared systems (see `h2d doctor`)",
     )
+    add("--limit", type=int, metavar="N", help="a quick look: the first N of the samples")
     add(
         "--preset",
         choices=("uniform", "native"),
@@ -149,7 +149,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from h2d.config import compose
 
     experiment = compose(options.experiment, options.overrides).experiment
-    from h2d.evaluation_run import Candidate, run_evaluation
+    from h2d.evaluation.candidates import candidates
+    from h2d.evaluation.run import run_evaluation
     from h2d.quiet import quiet_libraries
 
     quiet_libraries()
@@ -157,7 +158,11 @@ def _evaluate(options: argparse.Namespace) -> None:
         if "=" not in place:
             raise ConfigError(f"--place {place} is not KEY=PATH", "such as --place humansd=/models/humansd-v1.ckpt")
     places = dict(place.split("=", 1) for place in options.place)
-    print(run_evaluation(experiment, Candidate(options.pipeline, options.method, options.preset, places)))
+    if options.limit is not None and options.limit < 1:
+        raise ConfigError(f"--limit {options.limit} leaves no sample", "a number from 1 on")
+    methods = options.method or experiment.evaluation.methods
+    systems, left_out = candidates(methods, options.pipeline, options.preset, places)
+    print(run_evaluation(experiment, systems, left_out, options.limit))
 
 
 def _add_compare(commands: argparse._SubParsersAction) -> None:
@@ -166,7 +171,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from h2d.comparison import compare
+    from h2d.evaluation.comparison import compare
 
     print(compare(options.runs))
 

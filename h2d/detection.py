@@ -6,12 +6,13 @@ in its native code must not end a run. Nothing here imports torch, since every d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from contextlib import contextmanager
 from multiprocessing import get_context
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -25,6 +26,8 @@ DETECT_SIZE = 512
 
 Detector = Callable[[Sequence[np.ndarray]], list[PoseResult]]
 """Finds one person in each uint8 ``(H, W, 3)`` image, in pixels of that image."""
+
+Found = TypeVar("Found")
 
 _holistic = HolisticPose()
 
@@ -47,10 +50,42 @@ class PoseDetector:
         Raises:
             SetupError: a detecting process died.
         """
-        try:
-            return list(self._pool.map(partial(detect_enlarged, detect_size=self.detect_size), images))
-        except BrokenProcessPool as error:
-            raise SetupError("MediaPipe's process died", "`h2d doctor` checks the installation") from error
+        return self.submit(images)()
+
+    def submit(self, images: Sequence[np.ndarray]) -> Callable[[], list[PoseResult]]:
+        """Start to look at the images.
+
+        Returns:
+            Waits for their poses, and raises, as a call of the detector does; however often it is called.
+
+        Raises:
+            SetupError: a detecting process died before.
+        """
+        return self._start(detect_enlarged, images)
+
+    def hands(self, images: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        """Hands in each of the images, in order.
+
+        Returns:
+            float32 ``(21, 3)`` for each hand: x, y in pixels of the image, z on the scale of x and relative to the
+            wrist, less is nearer.
+
+        Raises:
+            SetupError: a detecting process died.
+        """
+        return self._start(hands_enlarged, images)()
+
+    def _start(
+        self, find: Callable[[np.ndarray, int], Found], images: Sequence[np.ndarray]
+    ) -> Callable[[], list[Found]]:
+        with _death_named():
+            futures = [self._pool.submit(find, image, self.detect_size) for image in images]
+
+        def wait() -> list[Found]:
+            with _death_named():
+                return [future.result() for future in futures]
+
+        return wait
 
     def __enter__(self) -> PoseDetector:
         return self
@@ -65,13 +100,34 @@ class PoseDetector:
         self._pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _death_named() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise SetupError("MediaPipe's process died", "`h2d doctor` checks the installation") from error
+
+
 def detect_enlarged(image: np.ndarray, detect_size: int) -> PoseResult:
     """Pose of an image in its own pixels, found on a copy whose shorter side has at least ``detect_size`` pixels."""
+    copy, back = _enlarged(image, detect_size)
+    result = _holistic.detect(copy)
+    pose = result.pose.copy()
+    pose[:, :2] *= back
+    return PoseResult(pose, result.score, result.found)
+
+
+def hands_enlarged(image: np.ndarray, detect_size: int) -> list[np.ndarray]:
+    """Hands ``(21, 3)`` of an image in its own pixels, found on such a copy; z follows x."""
+    copy, back = _enlarged(image, detect_size)
+    return [hand * back[[0, 1, 0]] for hand in _holistic.hands(copy)]
+
+
+def _enlarged(image: np.ndarray, detect_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image or its larger copy, and the factors ``(2,)`` that bring the copy's x and y back to the image."""
     scale = max(1.0, detect_size / min(image.shape[:2]))
     if scale == 1:
-        return _holistic.detect(image)
+        return image, np.ones(2, np.float32)
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    result = _holistic.detect(np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)))
-    pose = result.pose.copy()
-    pose[:, :2] *= np.array((image.shape[1] / size[0], image.shape[0] / size[1]), np.float32)
-    return PoseResult(pose, result.score, result.found)
+    copy = np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    return copy, np.array((image.shape[1] / size[0], image.shape[0] / size[1]), np.float32)

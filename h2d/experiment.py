@@ -165,7 +165,7 @@ class EvaluationConfig:
 
     every_n_steps: int = 2000
     """optimiser steps between two evaluations during training; 0 evaluates at the end only"""
-    samples: int = 16
+    samples: int = 64
     """poses to evaluate, the first ones of the split; -1 takes all"""
     split: str = "val"
     batch_size: int = 4
@@ -175,7 +175,36 @@ class EvaluationConfig:
     grid_samples: int = 8
     """samples shown in the TensorBoard picture"""
     detector: Literal["mediapipe", "none"] = "mediapipe"
-    """finds poses in generated images during training; without it no pose metrics are measured there"""
+    """finds poses in generated images; without it no pose metrics are measured"""
+    detector_jobs: int = 2
+    """processes that find poses while the next images are sampled"""
+    ids: str | None = None
+    """file of keys, one a line: `h2d evaluate` takes those samples of the split"""
+    choose: Literal["first", "stratified"] = "first"
+    """which samples `h2d evaluate` takes: the first ones, or of each gesture its share of all"""
+    methods: str = "all"
+    """what `h2d evaluate` measures, with commas between: h2d, bbox, naive, sequential, compared systems, ..."""
+
+
+@dataclass(frozen=True)
+class MetricsConfig:
+    """How `h2d evaluate` compares (Section IV-C), wherever the paper leaves it open."""
+
+    ground_truth: Literal["annotation", "redetected"] = "annotation"
+    """poses to compare with: the data set's, or those that the detector finds in the photographs"""
+    detect_size: int = 512
+    """smaller images are enlarged to this side before poses are looked for"""
+    oks_area: Literal["person", "own"] = "person"
+    """area that scales distances in dap_hands: box around all keypoints of the person, or around the hands"""
+    oks_area_factor: float = 1.0
+    """factor of that area; xtcocotools takes 0.53"""
+    dap_scores: Literal["visibility", "constant"] = "visibility"
+    """confidence that ranks detections in DAP: mean visibility of the body, or all equal; DAR does not depend on it"""
+    kid_subsets: int = 100
+    kid_subset_size: int = 1000
+    """images in a subset of KID, at most: fewer images make it smaller"""
+    foreground: Literal["auto", "sam", "selfie", "none"] = "auto"
+    """cuts people out for fid_fg and kid_fg; auto takes SAM or else, under another name, MediaPipe's selfie"""
 
 
 @dataclass(frozen=True)
@@ -185,6 +214,8 @@ class SamplingConfig:
     num_inference_steps: int = 50
     """DDIM steps of each stage"""
     guidance_scale: float = 7.5
+    negative_prompt: str = ""
+    """text of the unconditional branch in evaluations"""
     blending: Literal["sequential", "naive", "bbox"] = "sequential"
     """sequential mask expansion (Section III-D) or one of its two rivals (Section IV-E)"""
     blend: Literal["noised", "clean"] = "noised"
@@ -215,6 +246,7 @@ class Experiment:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
     @property
     def accumulation(self) -> int:

@@ -11,16 +11,18 @@ AT_LEAST = {
     1: (
         "data.batch_size trainer.devices trainer.num_nodes trainer.global_batch trainer.max_skipped trainer.timeout_s "
         "trainer.log_every_n_steps trainer.val_every_n_steps "
-        "checkpoint.every_n_steps evaluation.batch_size "
+        "checkpoint.every_n_steps evaluation.batch_size evaluation.detector_jobs metrics.detect_size "
+        "metrics.kid_subsets "
         "sampling.num_inference_steps data.crop_margin"
     ),
+    2: "metrics.kid_subset_size",
     0: (
         "seed data.num_workers data.augment.rgb_shift data.augment.brightness data.augment.contrast loss.mask_weight "
         "optim.weight_decay optim.warmup_steps optim.grad_clip evaluation.every_n_steps evaluation.grid_samples "
         "sampling.guidance_scale sampling.start_radius_px sampling.unblended_last_steps"
     ),
 }
-ABOVE_ZERO = "data.heatmap_sigma_px optim.lr loss.min_snr_gamma"
+ABOVE_ZERO = "data.heatmap_sigma_px optim.lr loss.min_snr_gamma metrics.oks_area_factor"
 SHARES = "loss.mask_dropout loss.caption_dropout optim.ema_decay"
 COUNT_OR_ALL = "trainer.max_steps trainer.max_epochs trainer.val_samples checkpoint.keep evaluation.samples"
 

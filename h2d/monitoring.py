@@ -11,14 +11,13 @@ from h2d.assembly import hand_pipeline, outpaint_pipeline, two_stage_pipeline
 from h2d.data.samples import outpaint_example
 from h2d.data.schema import Sample
 from h2d.data.square import square_sample
-from h2d.detection import Detector
-from h2d.evaluation import measure, measure_hands
+from h2d.evaluation.loop import Finder, measure, measure_hands
+from h2d.evaluation.measurements import Measurement
+from h2d.evaluation.samplers import TwoStages
 from h2d.experiment import SamplingConfig
-from h2d.measurements import Measurement
 from h2d.pictures import HandCrops, Picture, to_uint8
 from h2d.pipelines.outpaint import OutpaintOutput
 from h2d.randomness import picture_generator, preserved_rng
-from h2d.samplers import TwoStages
 from h2d.tasks.base import DiffusionTask
 from h2d.tasks.hand import HandGenerator
 from h2d.tasks.outpaint import Outpainter
@@ -30,7 +29,7 @@ def measure_task(
     samples: Sequence[Sample],
     *,
     sampling: SamplingConfig,
-    detector: Detector | None,
+    detector: Finder | None,
     rank: int = 0,
     world_size: int = 1,
 ) -> Measurement:
@@ -57,7 +56,7 @@ def measure_task(
     outpaint = task if isinstance(task, Outpainter) else partner
     if isinstance(hand, HandGenerator) and isinstance(outpaint, Outpainter):
         sampler = TwoStages(two_stage_pipeline(hand, outpaint), seed, sampling)
-        return measure(sampler, samples, detector=detector, **options)
+        return measure(sampler, samples, metrics=task.experiment.metrics, detector=detector, **options)
     if isinstance(hand, HandGenerator):
         crops = hand_crops(hand)
         stage = hand_pipeline(hand)

@@ -88,6 +88,7 @@ def sample_people(
         output_type="pt",
         num_inference_steps=settings.num_inference_steps,
         guidance_scale=settings.guidance_scale,
+        negative_prompt=settings.negative_prompt,
         blending=settings.blending,
         start_radius_px=settings.start_radius_px,
         unblended_last_steps=settings.unblended_last_steps,
@@ -137,6 +138,7 @@ def sample_hands(
         heatmaps=torch.stack([example["heatmaps"] for example in examples]),
         num_inference_steps=settings.num_inference_steps,
         guidance_scale=settings.guidance_scale,
+        negative_prompt=settings.negative_prompt,
         generator=[picture_generator(seed, index) for index, _ in batch],
         output_type="pt",
     )

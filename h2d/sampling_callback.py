@@ -19,10 +19,10 @@ from h2d.data.schema import Sample
 from h2d.data.shards import iter_samples, read_manifests
 from h2d.detection import PoseDetector
 from h2d.errors import H2DError
+from h2d.evaluation.measurements import Evaluation, Measurement
 from h2d.experiment import SamplingConfig
 from h2d.files import write_atomic
 from h2d.images import encode_jpeg
-from h2d.measurements import Evaluation, Measurement
 from h2d.monitoring import measure_task
 from h2d.randomness import preserved_rng
 from h2d.remarks import Remarks

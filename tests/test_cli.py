@@ -132,16 +132,23 @@ def test_missing_shards_and_files_are_named(capsys: Any, tmp_path: Path) -> None
 
 
 def test_evaluate_prints_what_the_evaluation_returns(monkeypatch: Any, capsys: Any) -> None:
-    import h2d.evaluation_run
+    import h2d.evaluation.run
 
     seen: list[Any] = []
-    monkeypatch.setattr(h2d.evaluation_run, "run_evaluation", lambda *inputs: seen.extend(inputs) or "n 3")
+    monkeypatch.setattr(h2d.evaluation.run, "run_evaluation", lambda *inputs: seen.extend(inputs) or "n 3")
     assert main(["evaluate", "evaluate", "preset=tiny", "data.shards=x", "--pipeline", "p"]) == 0
     assert capsys.readouterr().out == "n 3\n"
-    assert (seen[0].task, seen[0].data.shards, seen[1].pipeline, seen[1].method) == ("evaluate", "x", Path("p"), "h2d")
-    more = ["--method", "humansd", "--preset", "native", "--place", "humansd=/a=b.ckpt"]
+    experiment, (ours,), left_out, limit = seen[:4]
+    assert (experiment.task, experiment.data.shards) == ("evaluate", "x")
+    assert (ours.pipeline, ours.method, limit) == ("p", "h2d", None)
+    assert "humansd" in left_out
+    more = ["--method", "humansd", "--preset", "native", "--place", "humansd=/a=b.ckpt", "--limit", "3"]
     assert main(["evaluate", "evaluate", "preset=tiny", "data.shards=x", *more]) == 0
-    assert (seen[3].method, seen[3].preset, seen[3].places) == ("humansd", "native", {"humansd": "/a=b.ckpt"})
+    (rival,) = seen[5]
+    assert (rival.method, rival.preset, rival.places) == ("humansd", "native", {"humansd": "/a=b.ckpt"})
+    assert seen[6:] == [{}, 3]
+    assert main(["evaluate", "evaluate", "preset=tiny", "data.shards=x", "--pipeline", "p", "--limit", "0"]) == 2
+    assert "--limit 0 leaves no sample" in capsys.readouterr().err
     assert main(["evaluate", "evaluate", "preset=tiny", "data.shards=x", "--place", "humansd"]) == 2
     assert "--place humansd is not KEY=PATH" in capsys.readouterr().err
 

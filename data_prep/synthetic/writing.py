@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.locks import alone_in
 from data_prep.processes import BrokenProcessPool, pool
 from h2d.errors import ConfigError, DataError, SetupError
 from h2d.files import write_atomic
 from h2d.images import encode_jpeg, encode_png
+from h2d.locks import alone_in
 
 from .gestures import NO_GESTURE
 from .labels import hand_boxes

@@ -93,6 +93,25 @@ class HolisticPose:
         Raises:
             ValueError: the array is anything else (an empty one would break the graph for every later image).
         """
+        return _result(self._process(image), image.shape, self.visibility)
+
+    def hands(self, image: np.ndarray) -> list[np.ndarray]:
+        """Landmarks in three dimensions of the hands that ``detect`` finds.
+
+        Args:
+            image: as for ``detect``.
+
+        Returns:
+            float32 ``(21, 3)`` for each hand, left before right: x, y in pixels, also of joints outside the frame;
+            z on the scale of x and relative to the wrist, less is nearer.
+
+        Raises:
+            ValueError: as for ``detect``.
+        """
+        return _hands(self._process(image), image.shape, self.visibility)
+
+    def _process(self, image: np.ndarray) -> Any:
+        """What the graph says about an image that ``detect`` was given."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"image must be uint8 (H, W, 3) and not empty, not {image.dtype} {image.shape}")
         if self._seen >= RECYCLE_AFTER:
@@ -105,7 +124,7 @@ class HolisticPose:
         self._has_spoken = self._has_spoken or results.pose_landmarks is not None
         if results.left_hand_landmarks is not None or results.right_hand_landmarks is not None:
             self._graph.process(_NOBODY)
-        return _result(results, image.shape, self.visibility)
+        return results
 
 
 class FaceCounter:
@@ -185,6 +204,16 @@ def _result(results: Any, shape: tuple[int, ...], visibility: float) -> PoseResu
     return PoseResult(pose, score, found_parts(pose))
 
 
+def _hands(results: Any, shape: tuple[int, ...], visibility: float) -> list[np.ndarray]:
+    """Landmarks ``(21, 3)`` of the hands that are in the pose, where one that was found twice is there once."""
+    found = _result(results, shape, visibility).found
+    return [
+        _points_in_space(getattr(results, f"{side}_hand_landmarks"), shape)
+        for side in ("left", "right")
+        if f"{side}_hand" in found
+    ]
+
+
 def _in_a_hand(point: np.ndarray, pose: np.ndarray) -> bool:
     hands = (pose[part][pose[part, 2] > 0, :2] for part in HAND_SLICES.values())
     return any(len(hand) and (point > hand.min(axis=0)).all() and (point < hand.max(axis=0)).all() for hand in hands)
@@ -200,6 +229,13 @@ def _points(landmarks: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndar
     """Pixel coordinates ``(N, 2)`` and visibility ``(N,)`` of a landmark list."""
     rows = np.array([(point.x, point.y, point.visibility) for point in landmarks.landmark], np.float32)
     return rows[:, :2] * np.array([shape[1], shape[0]], np.float32), rows[:, 2]
+
+
+def _points_in_space(landmarks: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """``(N, 3)``: x and y in pixels; z, which MediaPipe divides by the image's width as it does x, from the first."""
+    rows = np.array([(point.x, point.y, point.z) for point in landmarks.landmark], np.float32)
+    rows[:, 2] -= rows[0, 2]
+    return rows * np.array([shape[1], shape[0], shape[1]], np.float32)
 
 
 def _visible(points: np.ndarray, trusted: np.ndarray | bool, shape: tuple[int, ...]) -> np.ndarray:

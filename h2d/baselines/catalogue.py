@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from h2d.baselines.controlnet import load_controlnet_system
+from h2d.baselines.depth_capsules import CapsuleDepth
 from h2d.baselines.depth_files import CommandDepth, FolderDepth
 from h2d.baselines.hand_depth import HandDepth
 from h2d.baselines.handrefiner import load_handrefiner
@@ -40,7 +41,10 @@ _LOADERS: dict[str, Callable[[Settings], System]] = {
     "humansd": load_humansd,
 }
 DEPTH_KEYS = ("hand-depth", "hand-depth-command")
-"""Folder with depth maps of hands, or program that makes them; see ``depth_files``."""
+"""Folder with depth maps of hands or :data:`MEDIAPIPE`, or program that makes them; see ``depth_files``."""
+MEDIAPIPE = "mediapipe"
+"""In place of a folder: maps after MediaPipe's landmarks, see ``depth_capsules``. A folder of this name is reached as
+``./mediapipe``."""
 GRID = 64
 """The side of an image has to be a multiple: eight pixels a latent cell, halved three times in the networks."""
 
@@ -103,7 +107,8 @@ def missing(name: str, places: Mapping[str, str] | None = None, hand_depth: Hand
     if name == "handrefiner" and hand_depth is None and not any(key in places for key in DEPTH_KEYS):
         lines.append(
             "depth maps of hands: name a folder of them (hand-depth) or a program that makes them "
-            "(hand-depth-command); HandRefiner's own needs MANO, from mano.is.tue.mpg.de"
+            f"(hand-depth-command), or say hand-depth={MEDIAPIPE} for capsules around MediaPipe's landmarks, an "
+            "approximation, not HandRefiner's mesh, which needs MANO, from mano.is.tue.mpg.de"
         )
     return lines
 
@@ -122,6 +127,10 @@ def _hand_depth(places: Mapping[str, str]) -> HandDepth | None:
         return CommandDepth(command)
     if folder is None:
         return None
+    if folder == MEDIAPIPE:
+        return CapsuleDepth()
     if not Path(folder).expanduser().is_dir():
-        raise SetupError(f"hand-depth={folder} does not exist", "name the folder with the images and their maps")
+        raise SetupError(
+            f"hand-depth={folder} does not exist", f"name the folder with the images and their maps, or {MEDIAPIPE}"
+        )
     return FolderDepth(Path(folder).expanduser())

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from h2d.baselines.hand_depth import HandMaps, box_mask
+from h2d.detection import PoseDetector
 from h2d.skeleton import HAND_EDGES, HAND_NAMES
 
 FindHands = Callable[[Sequence[np.ndarray]], list[list[np.ndarray]]]
@@ -26,22 +27,52 @@ FARTHEST = 0.8
 """The farthest point of a hand has the value 255 x (1 - 0.8) = 51, as in HandRefiner."""
 
 
+class MediaPipeHands:
+    """A :data:`FindHands` in a process of its own, which starts with the first image.
+
+    ``close`` ends the process, and so does the end of this object or of the program; the next call starts another.
+    """
+
+    def __init__(self) -> None:
+        self._detector: PoseDetector | None = None
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        """See :data:`FindHands`.
+
+        Raises:
+            SetupError: the process died.
+        """
+        self._detector = self._detector or PoseDetector()
+        return self._detector.hands(images)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._detector is not None:
+            self._detector.close()
+        self._detector = None
+
+
 class CapsuleDepth:
     """A :class:`~h2d.baselines.hand_depth.HandDepth` on landmarks.
 
     Args:
-        find: finds the hands.
+        find: finds the hands; without it MediaPipe does.
     """
 
     label = "capsules around MediaPipe's hand landmarks, not HandRefiner's mesh"
 
-    def __init__(self, find: FindHands) -> None:
-        self.find = find
+    def __init__(self, find: FindHands | None = None) -> None:
+        self.find = find or MediaPipeHands()
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[HandMaps | None]:
         """See :class:`h2d.baselines.hand_depth.HandDepth`."""
         found = self.find(images)
         return [hand_maps(hands, image.shape[0]) for hands, image in zip(found, images, strict=True)]
+
+    def close(self) -> None:
+        """End MediaPipe's process."""
+        if isinstance(self.find, MediaPipeHands):
+            self.find.close()
 
 
 def hand_maps(hands: Sequence[np.ndarray], size: int) -> HandMaps | None:

@@ -43,6 +43,9 @@ class FolderDepth:
             self._names = {_key(_read(path, "RGB")): path for path in pictures}
         return [self._find(image, self._names) for image in images]
 
+    def close(self) -> None:
+        """See ``HandDepth``: nothing was started."""
+
     def _find(self, image: np.ndarray, names: dict[str, Path]) -> HandMaps | None:
         path = names.get(_key(image))
         if path is None:
@@ -74,6 +77,9 @@ class CommandDepth:
                 Image.fromarray(image).save(path)
             self._run(folder)
             return [read_maps(path, image.shape[0]) for path, image in zip(paths, images, strict=True)]
+
+    def close(self) -> None:
+        """See ``HandDepth``: each program has ended."""
 
     def _run(self, folder: str) -> None:
         try:

@@ -47,6 +47,10 @@ class HandDepth(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """End what was started."""
+        ...
+
 
 def box_mask(extents: Sequence[tuple[float, float, float, float]], size: int) -> np.ndarray:
     """The padded boxes of all hands.

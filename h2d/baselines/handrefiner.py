@@ -44,7 +44,7 @@ class HandRefiner:
         first: Stable Diffusion. Of one generator it draws the same image as it would alone.
         pipeline: of the second pass.
         weights: of the second pass, and where they come from.
-        hand_depth: finds the hands.
+        hand_depth: finds the hands. ``close`` ends what it started.
     """
 
     def __init__(
@@ -78,6 +78,10 @@ class HandRefiner:
             _result(before, of_image, refined.get(row))
             for row, (before, of_image) in enumerate(zip(images, maps, strict=True))
         ]
+
+    def close(self) -> None:
+        """End the process of ``hand_depth`` where it has one; the next image starts another."""
+        self.hand_depth.close()
 
     def _refine(
         self,

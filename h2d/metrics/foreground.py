@@ -124,17 +124,19 @@ class SelfieForeground:
         self._pool.shutdown(cancel_futures=True)
 
 
-def load_foreground(device: str = "auto", batch: int = 4) -> SamForeground | SelfieForeground:
-    """SAM ViT-H where its weights are on this machine, otherwise selfie segmentation.
+def load_foreground(device: str = "auto", kind: str = "auto", batch: int = 4) -> SamForeground | SelfieForeground:
+    """SAM ViT-H, or selfie segmentation.
 
     Args:
         device: of SAM; ``auto`` takes CUDA when there is one.
+        kind: "sam", "selfie", or "auto" for SAM where its weights are on this machine.
         batch: images that SAM looks at together, at most.
 
     Raises:
-        SetupError: SAM's file is damaged.
+        SetupError: SAM's file is damaged, or not there and asked for.
     """
-    if next(weights for weights in WEIGHTS if weights.name == "sam-vit-h").find() is None:
+    here = next(weights for weights in WEIGHTS if weights.name == "sam-vit-h").find() is not None
+    if kind == "selfie" or (kind == "auto" and not here):
         return SelfieForeground()
     checkpoint = weight_file("sam-vit-h")
     model = sam_model(checkpoint)

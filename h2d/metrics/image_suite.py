@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric, SumMetric
 
 from h2d.errors import H2DError
+from h2d.experiment import MetricsConfig
 from h2d.metrics.clip import Clip, ClipSim, load_clip
 from h2d.metrics.features import Features, load_inception
 from h2d.metrics.foreground import Foreground, cut_pairs, load_foreground
@@ -39,13 +41,23 @@ class ImageNetworks:
     reasons: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, device: torch.device | str = "cpu") -> ImageNetworks:
-        """Those whose weights are on this machine; nothing is fetched."""
+    def load(cls, device: torch.device | str = "cpu", foreground: str = "auto") -> ImageNetworks:
+        """Those whose weights are on this machine; nothing is fetched.
+
+        Args:
+            device: where they run.
+            foreground: ``metrics.foreground``.
+
+        Raises:
+            SetupError: SAM is asked for, and not on this machine.
+        """
         networks = cls()
         networks.features = networks._try("features", lambda: load_inception(device))
         networks.clip = networks._try("clip", lambda: load_clip(device=device))
-        if networks.features is not None:
-            networks.foreground = networks._try("foreground", lambda: load_foreground(str(device)))
+        if foreground == "none":
+            networks.reasons["foreground"] = "metrics.foreground=none"
+        elif networks.features is not None:
+            networks.foreground = networks._try("foreground", lambda: load_foreground(str(device), foreground))
         return networks
 
     def _try(self, name: str, load: Callable[[], Network]) -> Network | None:
@@ -81,16 +93,26 @@ class ImageSuite:
     Args:
         networks: see :class:`ImageNetworks`; what is None is not measured.
         device: where the sums are kept.
+        settings: of KID.
     """
 
-    def __init__(self, networks: ImageNetworks, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, networks: ImageNetworks, device: torch.device | str = "cpu", settings: MetricsConfig | None = None
+    ) -> None:
         features, self._foreground, self._reasons = networks.features, networks.foreground, networks.reasons
-        self.whole = None if features is None else ImageDistance(features)
-        self.cut = None if features is None or self._foreground is None else ImageDistance(features)
+        kid = settings or MetricsConfig()
+        distance = partial(ImageDistance, subsets=kid.kid_subsets, subset_size=kid.kid_subset_size)
+        self.whole = None if features is None else distance(features)
+        self.cut = None if features is None or self._foreground is None else distance(features)
         self.clip = None if networks.clip is None else ClipSim(networks.clip)
         self.dropped = SumMetric()
         for metric in self.metrics:
             metric.to(device)
+
+    @property
+    def wants_images(self) -> bool:
+        """Whether there is a network to judge them."""
+        return self.whole is not None or self.clip is not None
 
     @property
     def metrics(self) -> list[Metric]:

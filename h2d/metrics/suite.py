@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, SumMetric
 
+from h2d.experiment import MetricsConfig
 from h2d.metrics.image_suite import ImageNetworks, ImageSuite
 from h2d.metrics.mask import MaskIoU
 from h2d.metrics.pose import MPJPE, DetectionRate, KeypointAP
 from h2d.skeleton import HANDS
 
-MAIN_KEYS = (
-    *("n", "dap", "dap_hands", "mpjpe", "mpjpe_hands", "detection_rate", "mask_iou"),
-    *("fid", "kid", "kid_x1000", "fid_fg", "kid_fg", "clipsim"),
-)
+IMAGE_KEYS = ("fid", "kid", "kid_x1000", "fid_fg", "kid_fg", "clipsim")
+MAIN_KEYS = ("n", "dap", "dap_hands", "mpjpe", "mpjpe_hands", "detection_rate", "mask_iou", *IMAGE_KEYS)
 """The numbers of Table I and the mask's, in the order of the report. They are all in every report, null or not."""
 
 
@@ -28,15 +27,27 @@ class Suite:
 
     Args:
         device: where the sums are kept; with several ranks, one that their backend can gather from.
+        metrics: what is compared, and how.
         networks: that judge images; None measures no image.
 
     ``reasons`` (why a number is None, by name) and ``facts`` (how numbers of images were measured) are there after
     :meth:`compute`.
     """
 
-    def __init__(self, device: torch.device | str = "cpu", networks: ImageNetworks | None = None) -> None:
+    def __init__(
+        self,
+        device: torch.device | str = "cpu",
+        metrics: MetricsConfig | None = None,
+        networks: ImageNetworks | None = None,
+    ) -> None:
+        settings = metrics or MetricsConfig()
         self.seen = SumMetric()
-        self.precision = {"": KeypointAP(), "_hands": KeypointAP(HANDS), "_hands_strict": KeypointAP(HANDS, "own")}
+        self.precision = {
+            "": KeypointAP(factor=settings.oks_area_factor),
+            "_hands": KeypointAP(HANDS, settings.oks_area, settings.oks_area_factor),
+            "_hands_strict": KeypointAP(HANDS, "own", settings.oks_area_factor),
+        }
+        self._constant_scores = settings.dap_scores == "constant"
         self.pose: dict[str, MPJPE] = {
             "mpjpe": MPJPE(),
             "mpjpe_hands": MPJPE(HANDS),
@@ -45,8 +56,8 @@ class Suite:
         }
         self.rates = {"detection_rate": DetectionRate(), "detection_rate_hands": DetectionRate("hands")}
         self.masks = MaskIoU()
-        self.images = None if networks is None else ImageSuite(networks, device)
-        self.reasons: dict[str, str] = {}
+        self.images = None if networks is None else ImageSuite(networks, device, settings)
+        self.reasons: dict[str, str] = dict.fromkeys(IMAGE_KEYS, "images are judged by `h2d evaluate` only")
         self.facts: dict[str, Any] = {}
         for metric in self.metrics:
             metric.to(device)
@@ -72,16 +83,17 @@ class Suite:
     ) -> None:
         """Add found and asked-for poses ``(133, 3)`` of square images of ``size`` pixels; the lists may be empty."""
         poses, targets = _stacked(found), _stacked(truth)
+        sure = torch.ones(len(poses)) if self._constant_scores else torch.tensor(scores)
         for precision in self.precision.values():
-            precision.update(poses, torch.tensor(scores), targets, torch.tensor(ids))
+            precision.update(poses, sure, targets, torch.tensor(ids))
         for error in self.pose.values():
             error.update(poses, targets, (size, size))
         for rate in self.rates.values():
             rate.update(poses, targets)
 
-    def add_masks(self, predicted: Tensor, truth: Tensor) -> None:
-        """Add stage I's masks ``(B, 1, S, S)``."""
-        self.masks.update(predicted, truth)
+    def add_masks(self, ious: Tensor) -> None:
+        """Add overlaps ``(B,)`` of stage I's masks with what they should be."""
+        self.masks.update(ious)
 
     def compute(self) -> dict[str, float | int | None]:
         """Every number by name, :data:`MAIN_KEYS` first; what was not measured is None."""

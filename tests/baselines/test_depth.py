@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import shlex
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep.synthetic import render_person
 from h2d.baselines.depth_capsules import CapsuleDepth, hand_maps
 from h2d.baselines.depth_files import CommandDepth, FolderDepth
 from h2d.baselines.hand_depth import box_mask
@@ -110,6 +114,30 @@ def test_images_keep_their_order():
     assert nothing is None
     assert hand is not None
     assert "not HandRefiner's mesh" in depth.label
+
+
+# --- MediaPipe -------------------------------------------------------------------------------------------------------
+def test_mediapipe_sees_the_hands_of_a_person_in_a_process_that_ends_with_it():
+    before = set(multiprocessing.active_children())
+    person = render_person(0, 18, 256, supersampling=1)  # shows both hands
+    depth = CapsuleDepth()
+    assert set(multiprocessing.active_children()) <= before
+    nothing, maps = depth([np.zeros((SIZE, SIZE, 3), np.uint8), person.image])
+    assert nothing is None
+    drawn, true = maps.depth > 0, person.hands > 0
+    assert (drawn & true).sum() / (drawn | true).sum() > 0.6
+    assert maps.mask[true].mean() > 0.95
+
+    depth.close()
+    assert set(multiprocessing.active_children()) <= before
+    np.testing.assert_array_equal(depth([person.image])[0].depth, maps.depth)
+    (process,) = set(multiprocessing.active_children()) - before
+    del depth
+    gc.collect()
+    until = time.monotonic() + 30
+    while process in multiprocessing.active_children() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert set(multiprocessing.active_children()) <= before
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -10,27 +10,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from h2d import evaluation_run
-from h2d.baselines import presets
+from h2d.annotators.pose import PoseResult
+from h2d.baselines import SYSTEMS, presets
 from h2d.cli import main
 from h2d.data.schema import encode_sample
 from h2d.data.shards import Manifest, ShardInfo, write_manifest, write_tar
+from h2d.evaluation import run
 from h2d.files import sha256_of
 from h2d.images import encode_png
 from h2d.skeleton import HAND_LABELS
 
+from ..evaluation.conftest import tiny_pipeline
 from .conftest import SIZE
-
-SYSTEMS = ("stable-diffusion", "controlnet", "t2i-adapter", "humansd", "handrefiner")
 
 
 class Nobody:
     """Stands in for the class of the MediaPipe detector and finds nobody."""
 
-    def __enter__(self) -> Any:
-        from h2d.annotators.pose import PoseResult
+    def __init__(self, *settings: Any) -> None:
+        return None
 
-        return lambda images: [PoseResult(np.zeros((133, 3), np.float32), 0.0, frozenset()) for _ in images]
+    def __enter__(self) -> Nobody:
+        return self
+
+    def submit(self, images: Any) -> Any:
+        return lambda: [PoseResult(np.zeros((133, 3), np.float32), 0.0, frozenset()) for _ in images]
 
     def __exit__(self, *error: object) -> None:
         return None
@@ -55,30 +59,32 @@ def shards(poses: np.ndarray, tmp_path_factory: Any) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_a_system_fills_a_report(
-    system: str, places: dict[str, str], shards: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+def test_all_systems_and_ours_fill_one_table(
+    places: dict[str, str], shards: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     quick = {name: replace(preset, steps=2) for name, preset in presets.NATIVE.items()}
     monkeypatch.setattr(presets, "NATIVE", quick)
-    monkeypatch.setattr(evaluation_run, "PoseDetector", Nobody)
+    monkeypatch.setattr(run, "PoseDetector", Nobody)
+    tiny_pipeline(SIZE).save_pretrained(tmp_path / "pipeline")
     words = [f"--place={key}={place}" for key, place in places.items()]
-    if system == "handrefiner":
-        (tmp_path / "depth").mkdir()
-        words += ["--place", f"hand-depth-command={_no_hands(tmp_path)}"]
-    run = [f"data.shards={shards}", f"run.dir={tmp_path}", "run.name=x", "preset=tiny"]
-    run += [f"image_size={SIZE}", "evaluation.samples=-1"]
-    assert main(["evaluate", "evaluate", "--method", system, "--preset", "native", *words, *run]) == 0, (
-        capsys.readouterr()
-    )
-    report = json.loads((tmp_path / "x" / "metrics.json").read_text())
-    assert report["n"] == 2
-    assert report["detection_rate"] == report["dap"] == 0.0
-    assert report["mpjpe"] > 0.2
-    assert report["protocol"]["method"] == system
-    assert report["protocol"]["remarks"] == ({"no hand found": 2} if system == "handrefiner" else {})
-    assert report["skipped"]["mask_iou"]
-    assert len(list((tmp_path / "x" / "samples").iterdir())) == 2
+    words += ["--place", f"hand-depth-command={_no_hands(tmp_path)}", "--preset", "native"]
+    words += ["--pipeline", str(tmp_path / "pipeline")]
+    world = [f"data.shards={shards}", f"run.dir={tmp_path}", "run.name=x", "preset=tiny", f"image_size={SIZE}"]
+    world += ["evaluation.samples=-1", "sampling.num_inference_steps=4"]
+    assert main(["evaluate", "evaluate", *words, *world]) == 0, capsys.readouterr()
+    text = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    assert rows[0] == ["method", "n", "dap", "dap_hands", "mpjpe", "mpjpe_hands", "detection_rate", "mask_iou"]
+    assert [row[0] for row in rows[2:]] == ["h2d", *(f"{name} (native)" for name in SYSTEMS)]
+    for row in rows[2:]:
+        assert row[1:4] == ["2", "0.0000", "0.0000"]
+        assert float(row[4]) > 0.2
+        assert (row[7] == "-") == (row[0] != "h2d")
+    for name in ("h2d", *(f"{name}-native" for name in SYSTEMS)):
+        report = json.loads((tmp_path / "x" / name / "metrics.json").read_text())
+        assert report["protocol"]["remarks"].get("no hand found", 0) == (2 if name == "handrefiner-native" else 0)
+        assert "sha256" in str(report["protocol"]) or report["protocol"]["weights"]
+        assert len(list((tmp_path / "x" / name / "samples").iterdir())) == 2
 
 
 def _no_hands(folder: Path) -> str:

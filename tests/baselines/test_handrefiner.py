@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +11,12 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from data_prep.synthetic import render_person
+from h2d.baselines import load_system
+from h2d.baselines.depth_capsules import CapsuleDepth
 from h2d.baselines.handrefiner import NO_HAND
 from h2d.baselines.keep_outside import KeepOutside
+from h2d.baselines.system import Generated
 
 from .conftest import SIZE, OneHand
 
@@ -72,6 +78,38 @@ def test_the_protocol_holds_that_of_the_first_pass(load):
     assert protocol["drawn"] == OneHand.label
     assert protocol["first_pass"] == load("stable-diffusion", "uniform").protocol()
     assert protocol["strength"] == 0.55
+
+
+def test_the_whole_way_with_mediapipe(places, poses, seeds):
+    before = set(multiprocessing.active_children())
+    person = render_person(0, 18, 256, supersampling=1)
+    system = load_system("handrefiner", "native", 256, places=places | {"hand-depth": "mediapipe"})
+    system.settings = replace(system.settings, preset=replace(system.settings.preset, steps=2))
+    system.first = Paints(np.zeros_like(person.image), person.image)
+    assert system.protocol()["drawn"] == CapsuleDepth.label
+    assert set(multiprocessing.active_children()) <= before
+    black, refined = system.generate(TEXTS, poses, seeds(3, 4))
+    assert black.remarks == (NO_HAND,)
+    assert refined.remarks == ()
+    assert (refined.image != person.image).any()
+    depth, true = refined.panels["hand depth"][..., 0], person.hands > 0
+    assert (depth[true] > 0).mean() > 0.6
+    assert refined.panels["mask"][true].mean() > 0.95 * 255
+    system.close()
+    assert set(multiprocessing.active_children()) <= before
+
+
+class Paints:
+    """A first pass that paints these images."""
+
+    def __init__(self, *images: np.ndarray) -> None:
+        self.images = images
+
+    def protocol(self) -> dict[str, Any]:
+        return {}
+
+    def generate(self, prompts: list[str], poses: np.ndarray, generators: list[torch.Generator]) -> list[Generated]:
+        return [Generated(image, {}, ()) for image in self.images]
 
 
 # --- the rest of the image -------------------------------------------------------------------------------------------

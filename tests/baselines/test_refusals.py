@@ -14,6 +14,9 @@ from huggingface_hub import constants
 
 from h2d.baselines import SYSTEMS, load_system, missing
 from h2d.baselines.checkpoints import build, load_original_controlnet, load_original_unet, read_tensors
+from h2d.baselines.depth_capsules import CapsuleDepth
+from h2d.baselines.depth_files import FolderDepth
+from h2d.doctor import report
 from h2d.errors import CheckpointError, ConfigError, SetupError
 
 from .conftest import LDM_UNET, SIZE, adapter, controlnet, in_original_names
@@ -145,6 +148,25 @@ def test_all_that_is_missing_is_named_at_once(name, named):
 def test_nothing_is_missing_when_the_places_are_given(places):
     for name in SYSTEMS:
         assert missing(name, places | {"hand-depth-command": "true"}) == []
+    assert missing("handrefiner", places | {"hand-depth": "mediapipe"}) == []
+
+
+@pytest.mark.usefixtures("nothing_here")
+def test_the_way_without_licences_is_shown_for_what_it_is():
+    for text in (missing("handrefiner")[-1], report()):
+        (line,) = (line for line in text.splitlines() if "hand-depth-command" in line)
+        assert "hand-depth=mediapipe" in line
+        assert "an approximation, not HandRefiner's mesh" in line
+
+
+def test_mediapipe_is_a_word_and_a_folder_only_as_a_path(places, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mediapipe").mkdir()
+    for given, kind in (("mediapipe", CapsuleDepth), ("./mediapipe", FolderDepth)):
+        system = load_system("handrefiner", "native", SIZE, places=places | {"hand-depth": given})
+        assert type(system.hand_depth) is kind
+        assert system.protocol()["drawn"] == system.hand_depth.label
+        system.close()
 
 
 def test_a_place_that_does_not_exist_is_named(places, tmp_path):
@@ -158,7 +180,9 @@ def test_settings_that_cannot_be_are_refused(places):
         load_system("controlnet", "native", 100, places=places)
     with pytest.raises(ConfigError, match="'contrlnet' is no place"):
         load_system("controlnet", "native", places={"contrlnet": "x"})
-    with pytest.raises(ConfigError, match="both hand-depth and hand-depth-command"):
-        load_system("handrefiner", "native", places=places | {"hand-depth": "/", "hand-depth-command": "true"})
-    with pytest.raises(SetupError, match="hand-depth=/no-such-folder does not exist"):
+    for given in ("/", "mediapipe"):
+        with pytest.raises(ConfigError, match="both hand-depth and hand-depth-command"):
+            load_system("handrefiner", "native", places=places | {"hand-depth": given, "hand-depth-command": "true"})
+    with pytest.raises(SetupError, match="hand-depth=/no-such-folder does not exist") as caught:
         load_system("handrefiner", "native", places=places | {"hand-depth": "/no-such-folder"})
+    assert "or mediapipe" in caught.value.hint

@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from data_prep.selection import allocate, take
+from data_prep.selection import take
 from data_prep.sources import Row
+from h2d.data.allocation import allocate
 
 # Images of each gesture in HaGRID v1 train_val (509,323 in all).
 HAGRID = {

@@ -14,11 +14,11 @@ import pytest
 from data_prep import index, stage
 from data_prep.chunks import chunk_path, read_chunk
 from data_prep.job import Job
-from data_prep.locks import Claims
 from data_prep.settings import Settings
 from data_prep.worker import Stage
 from h2d.errors import ConfigError, DataError, SetupError
 from h2d.files import replacing
+from h2d.locks import Claims
 from h2d.slices import Slice
 
 STUB = '''
@@ -243,7 +243,7 @@ def test_leftovers_are_cleared_unless_somebody_is_at_work(tmp_path: Path) -> Non
 def test_commands_share_the_chunks_out(tmp_path: Path) -> None:
     """A second process sees what the first one claims, and gets it when that one is gone."""
     code = (
-        "import sys; from pathlib import Path; from data_prep.locks import Claims\n"
+        "import sys; from pathlib import Path; from h2d.locks import Claims\n"
         f"claims = Claims(Path({str(tmp_path)!r}))\n"
         "print([claims.take(n) for n in (0, 1)], flush=True); sys.stdin.readline()"
     )

@@ -29,7 +29,7 @@ FAULTS = {
     "h2d.networks.frozen.FrozenParts.decode": 0,
     "h2d.metrics.suite.Suite.add_masks": 1,
     "h2d.metrics.suite.Suite.compute": 0,
-    "h2d.measurements.labelled_grid": 1,
+    "h2d.evaluation.measurements.labelled_grid": 1,
     "h2d.sampling_callback.add_picture": 0,
     "h2d.board.encode_jpeg": 0,
     "h2d.sampling_callback.write_atomic": 0,

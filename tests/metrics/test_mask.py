@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from h2d.metrics.mask import MaskIoU
+from h2d.metrics.mask import MaskIoU, mask_ious
 
 
 def test_iou_by_hand():
@@ -11,5 +11,6 @@ def test_iou_by_hand():
     predicted[1, 0, 0] = 0.4  # below the threshold: empty against empty
     truth[2, 0, 0] = 1
     metric = MaskIoU()
-    metric.update(predicted, truth)
+    metric.update(mask_ious(predicted, truth))
+    metric.update(torch.zeros(0))
     assert float(metric.compute()) == pytest.approx((4 / 16 + 1 + 0) / 3)

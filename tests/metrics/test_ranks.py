@@ -22,7 +22,7 @@ def measure(numbers):
     suite, (found, truth) = Suite(), poses()
     suite.add_poses([], [], [], [], 64)
     suite.add_images(len(numbers))
-    suite.add_masks(torch.ones(len(numbers), 1, 2, 2), torch.ones(len(numbers), 1, 2, 2))  # none at all on one rank
+    suite.add_masks(torch.ones(len(numbers)))  # none at all on one rank
     for number in numbers:
         suite.add_poses(found[[number]], [0.5], truth[[number]], [number], 64)
     return suite.compute()

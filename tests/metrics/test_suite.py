@@ -18,7 +18,7 @@ def test_perfect_poses():
     suite.add_images(2)
     suite.add_poses([], [], [], [], 100)
     suite.add_poses([pose, pose], [0.5, 0.6], [pose, pose], [0, 1], 100)
-    suite.add_masks(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4))
+    suite.add_masks(torch.ones(1))
     values = suite.compute()
     assert values["n"] == 2
     assert values["dap"] == values["dar_hands_strict"] == values["detection_rate"] == values["mask_iou"] == 1.0

@@ -56,7 +56,7 @@ ALTERATIONS: dict[str, Alter] = {
 
 @dataclass(frozen=True)
 class Copies:
-    """A :class:`h2d.samplers.Sampler` that paints nothing and shows the photographs.
+    """A :class:`h2d.evaluation.samplers.Sampler` that paints nothing and shows the photographs.
 
     Args:
         name: one of :data:`ALTERATIONS`.
@@ -76,11 +76,11 @@ class Copies:
         return torch.device("cpu")
 
     def make(self, batch: Sequence[Indexed]) -> list[Picture]:
-        """See :class:`h2d.samplers.Sampler`."""
+        """See :class:`h2d.evaluation.samplers.Sampler`."""
         return [self._picture(index, square_sample(sample, self.size)) for index, sample in batch]
 
     def protocol(self) -> dict[str, Any]:
-        """See :class:`h2d.samplers.Sampler`."""
+        """See :class:`h2d.evaluation.samplers.Sampler`."""
         return {"method": self.name, "seed": self.seed, "blur": BLUR, "shift": SHIFT}
 
     def _picture(self, index: int, sample: Sample) -> Picture:

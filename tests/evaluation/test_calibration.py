@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from h2d.calibration import ALTERATIONS, Copies
 from h2d.data.schema import Sample, encode_sample
+from h2d.evaluation.calibration import ALTERATIONS, Copies
 from h2d.images import encode_png
 
 SIZE = 32

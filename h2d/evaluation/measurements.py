@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
-from h2d.detection import Detector
+from h2d.evaluation.rows import Row
 from h2d.grids import labelled_grid
 from h2d.metrics.suite import Suite
 from h2d.pictures import Picture
@@ -40,8 +42,7 @@ class Measurement:
         pictures: the first ones of this rank.
         masks: number of hand masks that stage I made.
         empty_masks: how many of them show no hand.
-        reasons: why a number is not measured, by name.
-        otherwise: why any other number is not measured.
+        otherwise: why a number is not measured, where the suite does not know it.
     """
 
     suite: Suite | None
@@ -49,7 +50,6 @@ class Measurement:
     pictures: list[Picture]
     masks: int = 0
     empty_masks: int = 0
-    reasons: dict[str, str] = field(default_factory=dict)
     otherwise: str = ""
 
     def gather(self) -> None:
@@ -66,40 +66,24 @@ class Measurement:
         if self.suite is None:
             return Evaluation({}, {}, self.protocol, self.pictures)
         metrics = self.suite.compute()
-        reasons = self.reasons | self.suite.reasons
-        skipped = {name: reasons.get(name, self.otherwise) for name, value in metrics.items() if value is None}
+        skipped = {
+            name: self.suite.reasons.get(name, self.otherwise) for name, value in metrics.items() if value is None
+        }
         return Evaluation(metrics, skipped, self.protocol | {"images": self.suite.facts}, self.pictures)
 
 
-def measure_poses(
-    suite: Suite, pictures: list[Picture], detector: Detector, ground_truth: str, size: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Add generated pictures of ``size`` pixels to the metrics of poses.
+def add_rows(suite: Suite, rows: Sequence[Row], size: int, detected: bool) -> None:
+    """Add rows to the metrics of poses and masks.
 
     Args:
         suite: takes them.
-        pictures: may be empty.
-        detector: finds poses in images.
-        ground_truth: "annotation" compares with the samples' poses, "redetected" with those found in the photographs.
-        size: side of the pictures.
-
-    Returns:
-        Poses ``(133, 3)`` found in the pictures, and those they are compared with.
+        rows: may be none.
+        size: side of the pictures in pixels.
+        detected: whether poses were looked for.
     """
-    found = detector([picture.image for picture in pictures])
-    truth = [picture.sample.pose for picture in pictures]
-    if ground_truth == "redetected":
-        truth = [result.pose for result in detector([picture.sample.image for picture in pictures])]
-    poses, scores = [result.pose for result in found], [result.score for result in found]
-    suite.add_poses(poses, scores, truth, [picture.index for picture in pictures], size)
-    return poses, truth
-
-
-def measure_images(suite: Suite, pictures: list[Picture], found: list[np.ndarray], truth: list[np.ndarray]) -> None:
-    """Add generated pictures to the metrics of images, with the poses found in them and in the photographs."""
-    if suite.images is None:
-        return
-    ids = [picture.index for picture in pictures]
-    made, real = [picture.image for picture in pictures], [picture.sample.image for picture in pictures]
-    suite.images.add(ids, made, real, [picture.sample.caption for picture in pictures])
-    suite.images.add_foregrounds(ids, made, found, [picture.sample.pose for picture in pictures], real, truth)
+    suite.add_images(len(rows))
+    suite.add_masks(torch.tensor([iou for row in rows for iou in row.mask_ious], dtype=torch.float64))
+    if detected:
+        found = [row.found for row in rows if row.found is not None]
+        scores, truth, ids = ([getattr(row, name) for row in rows] for name in ("score", "truth", "number"))
+        suite.add_poses(found, scores, truth, ids, size)

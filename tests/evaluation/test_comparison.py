@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from h2d.comparison import compare
 from h2d.errors import DataError
+from h2d.evaluation.comparison import HIGHER, LOWER, Missing, compare, leaders, missing
+from h2d.metrics.suite import MAIN_KEYS
 
 
 def write(folder, name, **changes):
@@ -30,6 +31,40 @@ def test_a_row_for_each_evaluation_and_a_column_for_each_number_that_one_has(tmp
         "| humansd (native) | 3 | - | 0.1250 |",
     ]
     assert "split test" in table.splitlines()[-1]
+
+
+def test_a_reason_is_told_once_with_the_numbers_and_the_systems_it_is_about(tmp_path):
+    everyone = {"fid": "no weights", "kid": "no weights", "dar": "no main number"}
+    folders = [
+        write(tmp_path, "h2d", skipped=everyone),
+        write(tmp_path, "bbox", skipped=everyone | {"dap": "no poses"}),
+    ]
+    assert [line for line in compare(folders).splitlines() if line.startswith("not measured")] == [
+        "not measured: dap: no poses (bbox)",
+        "not measured: fid, kid: no weights",
+    ]
+    reports = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+    assert missing(reports) == [Missing(("dap",), "no poses", (1,)), Missing(("fid", "kid"), "no weights", (0, 1))]
+
+
+def test_every_main_number_but_the_count_has_a_better_side():
+    assert sorted((*HIGHER, *LOWER, "n")) == sorted(MAIN_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "best"),
+    [
+        ("dap", [0.5, None, 0.7], [False, False, True]),
+        ("mpjpe", [0.5, 0.7, 0.5], [True, False, True]),
+        ("mpjpe", [0.50001, 0.50002, 0.7], [True, True, False]),
+        ("dap", [0.5, 0.5], [False, False]),
+        ("dap", [0.5, None], [False, False]),
+        ("n", [3, 4], [False, False]),
+        ("unknown", [0.1, 0.2], [False, False]),
+    ],
+)
+def test_the_best_values_are_those_that_look_the_best(name, values, best):
+    assert leaders(name, values) == best
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Measuring what systems generate (Section IV-C to IV-E)."""

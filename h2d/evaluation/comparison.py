@@ -1,0 +1,108 @@
+"""Several evaluations in one table: ``h2d compare``, and the end of ``h2d evaluate`` with several systems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from h2d.errors import DataError
+from h2d.evaluation.report import flat, read_report, shown
+from h2d.metrics.suite import MAIN_KEYS
+
+SAME = ("split", "shards", "selection", "image_size", "seed", "metrics")
+"""Facts of the protocol in which evaluations have to agree to be compared."""
+HIGHER = ("dap", "dap_hands", "detection_rate", "mask_iou", "clipsim")
+"""Numbers that are better when they are higher."""
+LOWER = ("mpjpe", "mpjpe_hands", "fid", "kid", "kid_x1000", "fid_fg", "kid_fg")
+"""Numbers that are better when they are lower."""
+
+
+class Missing(NamedTuple):
+    """Numbers that the same systems lack for the same reason; systems by their place among the reports."""
+
+    names: tuple[str, ...]
+    reason: str
+    systems: tuple[int, ...]
+
+
+def compare(folders: Sequence[Path]) -> str:
+    """A Markdown table with a row for each evaluation; ``-`` where a number could not be measured.
+
+    Args:
+        folders: of evaluations, each of one system.
+
+    Raises:
+        DataError: a folder holds no evaluation, or two were measured differently.
+    """
+    reports = {folder: read_report(folder) for folder in folders}
+    check_alike(reports)
+    names = columns(list(reports.values()))
+    rows = [["method", *names], ["---"] * (len(names) + 1)]
+    rows += [[system_of(report), *(shown(report.get(name)) for name in names)] for report in reports.values()]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*lines, "", *footnotes(list(reports.values()))])
+
+
+def columns(reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The main numbers that at least one evaluation has, in order."""
+    return [name for name in MAIN_KEYS if any(report.get(name) is not None for report in reports)]
+
+
+def footnotes(reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What belongs under a table: the protocol that all share, and why numbers are missing."""
+    lines = ["protocol: " + ", ".join(f"{key} {value}" for key, value in shared_choices(reports))]
+    for names, reason, systems in missing(reports):
+        some = f" ({', '.join(system_of(reports[place]) for place in systems)})" if len(systems) < len(reports) else ""
+        lines.append(f"not measured: {', '.join(names)}: {reason}{some}")
+    return lines
+
+
+def shared_choices(reports: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
+    """Dotted key and value of everything in which the evaluations had to agree."""
+    protocol = reports[0]["protocol"]
+    return list(flat({key: protocol.get(key) for key in SAME}))
+
+
+def missing(reports: Sequence[Mapping[str, Any]]) -> list[Missing]:
+    """Why main numbers could not be measured, each reason once."""
+    systems: dict[tuple[str, str], list[int]] = {}
+    for name in MAIN_KEYS:
+        for place, report in enumerate(reports):
+            if (reason := report.get("skipped", {}).get(name)) is not None:
+                systems.setdefault((name, reason), []).append(place)
+    names: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for (name, reason), places in systems.items():
+        names.setdefault((reason, tuple(places)), []).append(name)
+    return [Missing(tuple(group), reason, places) for (reason, places), group in names.items()]
+
+
+def leaders(name: str, values: Sequence[float | None]) -> list[bool]:
+    """Which values of a number are the best as a table shows them; none where they are all the same or just one."""
+    known = [value for value in values if value is not None]
+    if name not in (*HIGHER, *LOWER) or len({shown(value) for value in known}) < 2:
+        return [False] * len(values)
+    best = shown(max(known) if name in HIGHER else min(known))
+    return [value is not None and shown(value) == best for value in values]
+
+
+def system_of(report: Mapping[str, Any]) -> str:
+    """The name of the system in a table, with its preset."""
+    protocol = report["protocol"]
+    return f"{protocol.get('method')} ({preset})" if (preset := protocol.get("preset")) else str(protocol.get("method"))
+
+
+def check_alike(reports: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Refuse to compare what was measured differently.
+
+    Raises:
+        DataError: naming two evaluations and the fact in which they differ.
+    """
+    (first, reference), *others = reports.items()
+    for folder, report in others:
+        for key in ("n", *SAME):
+            one, two = (r["n"] if key == "n" else r["protocol"].get(key) for r in (reference, report))
+            if one != two:
+                raise DataError(
+                    f"{first} and {folder} cannot be compared: {key} is {one} and {two}", "evaluate both alike"
+                )

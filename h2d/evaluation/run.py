@@ -1,0 +1,167 @@
+"""``h2d evaluate``: systems on a split of the data, with everything that belongs to the numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from h2d.data.dataset import ShardDataset
+from h2d.data.shards import MANIFEST, folders_of, read_manifests
+from h2d.detection import PoseDetector
+from h2d.errors import ConfigError, DataError
+from h2d.evaluation.candidates import Candidate, own_device
+from h2d.evaluation.comparison import compare
+from h2d.evaluation.loop import Finder
+from h2d.evaluation.making import Making
+from h2d.evaluation.numbers import measure_store
+from h2d.evaluation.report import NUMBERS, flat, number_table, read_report, write_report
+from h2d.evaluation.rows import PARTS, Store
+from h2d.evaluation.selection import Selection, select
+from h2d.experiment import Experiment
+from h2d.files import sha256_of, write_atomic, write_once
+from h2d.locks import Claims, sharing
+from h2d.metrics.image_suite import ImageNetworks
+from h2d.runs import run_folder
+
+SETTINGS, PROTOCOL = "settings.json", "protocol.json"
+"""Written first: what was asked for; and what the loaded system says of itself."""
+
+
+def run_evaluation(
+    experiment: Experiment,
+    systems: Sequence[Candidate],
+    left_out: Mapping[str, Sequence[str]] | None = None,
+    limit: int | None = None,
+) -> str:
+    """Evaluate systems one after the other, each in a folder of its own below the run's.
+
+    An evaluation that was killed goes on, one that is complete is read, and several processes that run the same command
+    at the same time share the work.
+
+    Args:
+        experiment: names the data, the split, the sampling and the run.
+        systems: what is evaluated.
+        left_out: what systems lack that are not, for the text.
+        limit: evaluate that many of the samples at most.
+
+    Returns:
+        The numbers as a table, to print.
+
+    Raises:
+        ConfigError: a folder holds an evaluation with other settings.
+        DataError: the split has not the samples that are asked for.
+        H2DError: see :meth:`Candidate.load`; or the data is not what it should be.
+    """
+    data = _split(experiment)
+    selection = select(data, experiment.evaluation, limit)
+    folder = run_folder(experiment)
+    with _detector(experiment) as detector:
+        for system in systems:
+            _evaluate(system, experiment, data, selection, detector, folder / system.name)
+    folders = [folder / system.name for system in systems]
+    text = compare(folders) if len(folders) > 1 else number_table(read_report(folders[0]))
+    absent = [f"left out: {name}: {line}" for name, lines in (left_out or {}).items() for line in lines]
+    return "\n".join([text, *absent, str(folder if len(folders) > 1 else folders[0] / NUMBERS)])
+
+
+def _evaluate(
+    system: Candidate,
+    experiment: Experiment,
+    data: ShardDataset,
+    selection: Selection,
+    detector: Finder | None,
+    folder: Path,
+) -> None:
+    with sharing(folder, PARTS), Claims(folder) as claims:
+        settings = _settings(system, experiment, selection)
+        _agree(folder, settings)
+        store = Store(folder)
+        making = Making(store, data, selection, experiment)
+        if making.open_batches() and not (folder / NUMBERS).is_file():
+            sampler = system.load(experiment, data)
+            _write_protocol(folder, sampler.protocol() | system.facts(), sampler.size, experiment)
+            making.run(sampler, detector, claims)
+        claims.take(len(selection.batches), wait=True)  # one process works out the numbers
+        if not (folder / NUMBERS).is_file():
+            protocol = json.loads((folder / PROTOCOL).read_text()) | settings["data"]
+            with ImageNetworks.load(own_device(), experiment.metrics.foreground) as networks:
+                outcome = measure_store(store, data, selection, protocol, experiment.metrics, networks)
+            write_report(store, outcome, selection.numbers)
+
+
+def _write_protocol(folder: Path, facts: dict[str, Any], size: int, experiment: Experiment) -> None:
+    settings = experiment.evaluation
+    protocol = facts | {
+        "image_size": size,
+        "batch_size": settings.batch_size,
+        "detector": settings.detector,
+        "metrics": asdict(experiment.metrics),
+    }
+    write_atomic(folder / PROTOCOL, json.dumps(protocol, indent=1, sort_keys=True).encode() + b"\n")
+
+
+def _detector(experiment: Experiment) -> AbstractContextManager[PoseDetector | None]:
+    settings = experiment.evaluation
+    if settings.detector == "none":
+        return nullcontext()
+    return PoseDetector(experiment.metrics.detect_size, settings.detector_jobs)
+
+
+def _split(experiment: Experiment) -> ShardDataset:
+    settings, shards = experiment.evaluation, experiment.data.shards
+    counts = read_manifests(shards).counts
+    if settings.split not in counts:
+        raise DataError(f"{shards} has no split {settings.split!r}", f"evaluation.split={' or '.join(counts)}")
+    return ShardDataset(shards, settings.split, lambda raw, draw: dict(raw))
+
+
+def _settings(system: Candidate, experiment: Experiment, selection: Selection) -> dict[str, Any]:
+    """Everything that decides the rows, as far as it is known before anything is loaded."""
+    settings, shards = experiment.evaluation, experiment.data.shards
+    manifests = [sha256_of(folder / MANIFEST) for folder in folders_of(shards)]
+    numbers = " ".join(map(str, selection.numbers))
+    return {
+        "system": system.facts(),
+        "seed": experiment.seed,
+        "image_size": experiment.image_size,
+        "sampling": asdict(experiment.sampling),
+        "metrics": asdict(experiment.metrics),
+        "detector": settings.detector,
+        "batch_size": settings.batch_size,
+        "data": {
+            "shards": shards,
+            "manifests": manifests,
+            "split": settings.split,
+            "selection": {
+                "samples": len(selection.numbers),
+                "choose": settings.choose,
+                "ids": settings.ids,
+                "sha256": hashlib.sha256(numbers.encode()).hexdigest(),
+            },
+        },
+    }
+
+
+def _agree(folder: Path, settings: dict[str, Any]) -> None:
+    """Write the settings into a new folder; refuse one that holds an evaluation with others.
+
+    Raises:
+        ConfigError: naming what differs.
+    """
+    text = json.dumps(settings, indent=1, sort_keys=True).encode() + b"\n"
+    written = write_once(folder / SETTINGS, text)
+    if written == text:
+        return
+    there, here = (dict(flat(json.loads(content))) for content in (written, text))
+    differing = [key for key in sorted(there | here) if there.get(key) != here.get(key)]
+    first = differing[0]
+    raise ConfigError(
+        f"{folder} holds an evaluation with other settings: {first} is {there.get(first)} there and {here.get(first)} "
+        f"now" + (f"; also {', '.join(differing[1:])}" if differing[1:] else ""),
+        "choose another run.name=NAME, or remove the folder",
+    )

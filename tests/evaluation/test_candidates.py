@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from h2d.baselines import SYSTEMS
+from h2d.errors import CheckpointError, ConfigError, SetupError
+from h2d.evaluation import candidates as module
+from h2d.evaluation.candidates import METHODS, Candidate, candidates, own_device
+
+
+def names(methods: str, pipeline: str | None = "p") -> list[str]:
+    return [candidate.name for candidate in candidates(methods, pipeline, "native", {})[0]]
+
+
+def test_names_on_the_command_line() -> None:
+    assert names("h2d") == ["h2d"]
+    assert names("bbox, naive,sequential") == ["bbox", "naive", "sequential"]
+    assert names("h2d,controlnet,real") == ["h2d", "controlnet-native", "real"]
+    ours, rival, copy = candidates("h2d,controlnet,real", "p", "native", {"base": "b"})[0]
+    assert (ours.pipeline, rival.pipeline, copy.pipeline) == ("p", None, None)
+    assert (rival.preset, rival.places) == ("native", {"base": "b"})
+    assert len(set(METHODS)) == len(METHODS)
+
+
+def test_all_are_those_that_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacks = {name: [] if name in ("controlnet", "humansd") else ["weights"] for name in SYSTEMS}
+    monkeypatch.setattr(module, "missing", lambda name, places: lacks[name])
+    assert names("all") == ["h2d", "controlnet-native", "humansd-native"]
+    assert names("all", None) == ["controlnet-native", "humansd-native"]
+    _, left_out = candidates("all", "p", "native", {})
+    assert left_out == {name: ["weights"] for name in SYSTEMS if name not in ("controlnet", "humansd")}
+    monkeypatch.setattr(module, "missing", lambda name, places: ["weights"])
+    assert names("all") == ["h2d"]
+    with pytest.raises(ConfigError, match="nothing to evaluate: no pipeline is named"):
+        names("all", None)
+
+
+@pytest.mark.parametrize(
+    ("methods", "pipeline", "message", "hint"),
+    [
+        ("h2d", None, "method h2d needs a pipeline", "--pipeline"),
+        ("naive", None, "method naive needs a pipeline", "--pipeline"),
+        ("humansd", "p", "method humansd has no pipeline folder", "leave --pipeline out"),
+        ("human-sd", None, "there is no method 'human-sd'", "did you mean humansd?"),
+        ("xyz", None, "there is no method 'xyz'", "known: all, h2d, sequential, naive, bbox, stable-diffusion"),
+        ("all,h2d", "p", "there is no method 'all'", ""),
+        ("real,real", None, "a method comes twice in 'real,real'", "once"),
+        ("", None, "there is no method ''", "known"),
+    ],
+)
+def test_what_does_not_go_together_is_named(methods: str, pipeline: str | None, message: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        candidates(methods, pipeline, "uniform", {})
+    assert hint in str(caught.value.hint)
+
+
+def test_a_strategy_samples_with_its_blending(experiment: Callable[..., Any], pipeline_folder: str) -> None:
+    settings = experiment("sampling.blending=sequential")
+    for method, blending in (("naive", "naive"), ("bbox", "bbox"), ("h2d", "sequential")):
+        sampler = Candidate(method, pipeline_folder).load(settings, None)  # type: ignore[arg-type]
+        assert sampler.protocol()["sampling"]["blending"] == blending
+
+
+def test_facts_name_every_weight_of_a_pipeline(pipeline_folder: str) -> None:
+    facts = Candidate("h2d", pipeline_folder).facts()
+    assert (facts["method"], facts["pipeline"]) == ("h2d", pipeline_folder)
+    assert {name.partition("/")[0] for name in facts["weights"]} >= {"unet", "vae", "hand_unet", "controlnet"}
+    assert all(len(checksum) == 64 for checksum in facts["weights"].values())
+
+
+def test_what_cannot_be_loaded_is_named(experiment: Callable[..., Any], pipeline_folder: str, tmp_path: Any) -> None:
+    with pytest.raises(ConfigError, match="trained with blend=noised"):
+        Candidate("h2d", pipeline_folder).load(experiment("sampling.blend=clean"), None)  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        Candidate("h2d", str(tmp_path)).load(experiment(), None)  # type: ignore[arg-type]
+    with pytest.raises(SetupError, match="humansd cannot run on this machine"):
+        Candidate("humansd").load(experiment(), None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("environment", "count", "device"),
+    [
+        ({}, 0, "cpu"),
+        ({"LOCAL_RANK": "3"}, 0, "cpu"),
+        ({}, 4, "cuda:0"),
+        ({"SLURM_LOCALID": "2"}, 4, "cuda:2"),
+        ({"LOCAL_RANK": "1", "SLURM_LOCALID": "0"}, 4, "cuda:1"),
+        ({"SLURM_LOCALID": "5"}, 1, "cuda:0"),
+    ],
+)
+def test_each_process_of_a_node_has_its_gpu(
+    environment: dict[str, str], count: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert own_device() == torch.device(device)
