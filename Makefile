@@ -50,23 +50,19 @@ demo: $(READY)  ## the whole method on rendered people, from raw images to repor
 	$(H2D) export --hand $(DEMO)/hand/checkpoints/last.ckpt --outpaint $(DEMO)/outpaint/checkpoints/last.ckpt --out $(DEMO)/pipeline
 	$(H2D) sample --pipeline $(DEMO)/pipeline --pose $(DEMO)/data/shards --out $(DEMO)/sample
 	$(H2D) evaluate experiments/demo_evaluate --pipeline $(DEMO)/pipeline data.shards=$(DEMO)/data/shards run.dir=$(DEMO) run.name=evaluation
-	@cp $(DEMO)/evaluation/report.png $(DEMO)/report.png
+	@cp $(DEMO)/evaluation/h2d/report.png $(DEMO)/report.png
 	@echo "look at $(DEMO)/report.png; make tensorboard shows the curves"
 
 CALIBRATION := $(RUNS)/calibration
-COPIES := real blurred without-hands shifted shuffled
 SPLIT ?= train
 
-# the metrics on pictures and on copies that are wrong in a known way; ROOT= names other shards, SPLIT= their split
+# the metrics on pictures and on copies that are wrong in a known way; ROOT= names other shards, SPLIT= their split, NAME= the run
 calibration: $(READY)  ## do the metrics tell right from wrong? needs no generator (a quarter of an hour on two cores)
 ifeq ($(ROOT),)
 	$(PREP) generate synthetic root=$(CALIBRATION)/raw count=640 seed=11 jobs=$(JOBS)
 	$(PREP) all synthetic root=$(CALIBRATION)/raw out=$(CALIBRATION)/data jobs=$(JOBS)
 endif
-	@rm -rf $(addprefix $(CALIBRATION)/,$(COPIES))
-	@for copy in $(COPIES); do $(H2D) evaluate evaluate --method $$copy image_size=512 evaluation.split=$(SPLIT) \
-	data.shards=$(or $(ROOT),$(CALIBRATION)/data/shards) run.dir=$(CALIBRATION) run.name=$$copy || exit; done
-	$(H2D) compare $(addprefix $(CALIBRATION)/,$(COPIES))
+	$(H2D) evaluate calibration evaluation.split=$(SPLIT) data.shards=$(or $(ROOT),$(CALIBRATION)/data/shards) run.dir=$(CALIBRATION) run.name=$(or $(NAME),people) $(ARGS)
 
 BASE := $(RUNS)/tiny-base
 
