@@ -17,7 +17,7 @@ RUNS  ?= runs
 PORT  ?= 6006
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo calibration test proof-data proof-train proof-sd15 check format tensorboard tiny-base detection mask-quality prep-speed lock clean \
+.PHONY: help setup demo calibration test proof-data proof-train proof-evaluate proof-sd15 check format tensorboard tiny-base detection mask-quality prep-speed lock clean \
 	data-hagrid data-interhand data-reinterhand data-laion data-folder data-synthetic
 
 help:  ## list the targets
@@ -121,6 +121,9 @@ proof-data: $(READY)  ## the long proofs of data preparation: kills, full disks,
 
 proof-train: $(READY)  ## the long proofs of training: kills, resumes, ranks, damaged checkpoints, one batch by heart (half an hour on two cores)
 	$(PY) -m pytest tests/proofs tests/end_to_end/proofs tests/end_to_end/test_callbacks.py --proof -q $(ARGS)
+
+proof-evaluate: $(READY)  ## the long proof of evaluation: ten kills among 200 samples (ten minutes on two cores)
+	$(PY) -m pytest tests/evaluation/proofs --proof -q $(ARGS)
 
 SD15 := $(RUNS)/proof-sd15
 SD15_DATA := data.shards=$(SD15)/data/shards model.base=$(SD15)/base run.dir=$(SD15)
