@@ -63,7 +63,7 @@ def test_links_and_pictures_of_the_readme_exist() -> None:
 def test_the_keys_of_the_readme_exist() -> None:
     known = {key for key, _ in leaves(Experiment())}
     for key in re.findall(r"`([a-z]+(?:\.[a-z_]+)+)`", README):
-        if not key.endswith((".json", ".png", ".npy", ".ckpt", ".jpg", ".yaml", ".txt", ".jsonl")):
+        if not key.endswith((".json", ".png", ".npy", ".ckpt", ".jpg", ".yaml", ".txt", ".jsonl", ".html")):
             assert key in known, key
 
 

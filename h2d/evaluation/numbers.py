@@ -49,7 +49,7 @@ def measure_store(
         for first in range(0, len(rows), IMAGES_AT_A_TIME):
             _add_images(suite.images, store, data, rows[first : first + IMAGES_AT_A_TIME], size)
     remarks = Counter(kind for row in rows for kind in row.kinds)
-    absent = "evaluation.detector=none" if not detected else "no sample has what it is measured on"
+    absent = "no sample has what it is measured on" if detected else "evaluation.detector=none"
     return Measurement(suite, protocol | {"remarks": dict(sorted(remarks.items()))}, [], otherwise=absent).compute()
 
 

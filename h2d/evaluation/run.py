@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from h2d.data.shards import MANIFEST, folders_of, read_manifests
 from h2d.detection import PoseDetector
 from h2d.errors import ConfigError, DataError
 from h2d.evaluation.candidates import Candidate, own_device
-from h2d.evaluation.comparison import compare
+from h2d.evaluation.comparison import check_alike, compare
 from h2d.evaluation.loop import Finder
 from h2d.evaluation.making import Making
 from h2d.evaluation.numbers import measure_store
+from h2d.evaluation.page import write_page
 from h2d.evaluation.report import NUMBERS, flat, number_table, read_report, write_report
 from h2d.evaluation.rows import PARTS, Store
 from h2d.evaluation.selection import Selection, select
@@ -66,7 +67,8 @@ def run_evaluation(
     folders = [folder / system.name for system in systems]
     text = compare(folders) if len(folders) > 1 else number_table(read_report(folders[0]))
     absent = [f"left out: {name}: {line}" for name, lines in (left_out or {}).items() for line in lines]
-    return "\n".join([text, *absent, str(folder if len(folders) > 1 else folders[0] / NUMBERS)])
+    page = write_page(folder, folders + _alike(folder, folders), data)
+    return "\n".join([text, *absent, *(str(one / NUMBERS) for one in folders), str(page)])
 
 
 def _evaluate(
@@ -110,6 +112,16 @@ def _detector(experiment: Experiment) -> AbstractContextManager[PoseDetector | N
     if settings.detector == "none":
         return nullcontext()
     return PoseDetector(experiment.metrics.detect_size, settings.detector_jobs)
+
+
+def _alike(folder: Path, folders: Sequence[Path]) -> list[Path]:
+    """Evaluations of other systems in the run's folder that can stand beside these."""
+    reference, alike = read_report(folders[0]), []
+    for other in sorted(path.parent for path in folder.glob(f"*/{NUMBERS}")):
+        with suppress(DataError):
+            check_alike({folders[0]: reference, other: read_report(other)})
+            alike += [other] * (other not in folders)
+    return alike
 
 
 def _split(experiment: Experiment) -> ShardDataset:

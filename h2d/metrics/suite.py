@@ -108,6 +108,8 @@ class Suite:
         if self.images is not None:
             numbers, self.reasons, self.facts = self.images.compute()
             values |= numbers
+        if values["mask_iou"] is None:
+            self.reasons["mask_iou"] = "no hand was made with its mask"
         return values
 
 

@@ -153,7 +153,7 @@ def test_a_compared_system_is_measured_by_the_same_loop():
     assert outcome.metrics["n"] == 3
     assert outcome.metrics["dap"] == outcome.metrics["dap_hands"] == 1.0
     assert outcome.metrics["mask_iou"] is None
-    assert outcome.skipped["mask_iou"] == "no sample has what it is measured on"
+    assert outcome.skipped["mask_iou"] == "no hand was made with its mask"
     assert (outcome.protocol["method"], outcome.protocol["remarks"]) == ("grey", {"no hand found": 1})
     assert list(outcome.pictures[0].panels) == ["pose", "result", "photograph"]
     one = evaluate(sampler, people, metrics=METRICS, detector=Found(squares(PEOPLE)), batch_size=1)
