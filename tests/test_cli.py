@@ -146,7 +146,7 @@ def test_evaluate_prints_what_the_evaluation_returns(monkeypatch: Any, capsys: A
     assert main(["evaluate", "evaluate", "preset=tiny", "data.shards=x", *more]) == 0
     (rival,) = seen[5]
     assert (rival.method, rival.preset, rival.places) == ("humansd", "native", {"humansd": "/a=b.ckpt"})
-    assert seen[6:] == [{}, 3]
+    assert seen[6:] == [[], 3]
     assert main(["evaluate", "evaluate", "preset=tiny", "data.shards=x", "--pipeline", "p", "--limit", "0"]) == 2
     assert "--limit 0 leaves no sample" in capsys.readouterr().err
     assert main(["evaluate", "evaluate", "preset=tiny", "data.shards=x", "--place", "humansd"]) == 2

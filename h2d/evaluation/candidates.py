@@ -83,8 +83,8 @@ class Candidate:
 
 def candidates(
     methods: str, pipeline: str | None, preset: str, places: Mapping[str, str]
-) -> tuple[list[Candidate], dict[str, list[str]]]:
-    """The systems that are to be evaluated, and what those lack that are left out.
+) -> tuple[list[Candidate], list[str]]:
+    """The systems that are to be evaluated, and the names of those that are left out because they lack weights.
 
     Args:
         methods: names of :data:`METHODS` with commas between them, or :data:`ALL`.
@@ -96,9 +96,9 @@ def candidates(
         ConfigError: a name is unknown or comes twice, there is a pipeline too many or too few, or nothing is left.
     """
     names = [name.strip() for name in methods.split(",")]
-    left_out: dict[str, list[str]] = {}
+    left_out: list[str] = []
     if names == [ALL]:
-        left_out = {name: lines for name in SYSTEMS if (lines := missing(name, places))}
+        left_out = [name for name in SYSTEMS if missing(name, places)]
         names = [OURS] * (pipeline is not None) + [name for name in SYSTEMS if name not in left_out]
         if not names:
             problem = "there is nothing to evaluate: no pipeline is named, and no compared system is on this machine"

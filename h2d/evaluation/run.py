@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,9 +22,10 @@ from h2d.evaluation.numbers import measure_store
 from h2d.evaluation.page import write_page
 from h2d.evaluation.report import NUMBERS, flat, number_table, read_report, write_report
 from h2d.evaluation.rows import PARTS, Store
+from h2d.evaluation.samplers import Sampler
 from h2d.evaluation.selection import Selection, select
 from h2d.experiment import Experiment
-from h2d.files import sha256_of, write_atomic, write_once
+from h2d.files import sha256_of, write_once
 from h2d.locks import Claims, sharing
 from h2d.metrics.image_suite import ImageNetworks
 from h2d.runs import run_folder
@@ -36,7 +37,7 @@ SETTINGS, PROTOCOL = "settings.json", "protocol.json"
 def run_evaluation(
     experiment: Experiment,
     systems: Sequence[Candidate],
-    left_out: Mapping[str, Sequence[str]] | None = None,
+    left_out: Collection[str] = (),
     limit: int | None = None,
 ) -> str:
     """Evaluate systems one after the other, each in a folder of its own below the run's.
@@ -47,7 +48,7 @@ def run_evaluation(
     Args:
         experiment: names the data, the split, the sampling and the run.
         systems: what is evaluated.
-        left_out: what systems lack that are not, for the text.
+        left_out: systems that lack weights, for the text.
         limit: evaluate that many of the samples at most.
 
     Returns:
@@ -66,7 +67,7 @@ def run_evaluation(
             _evaluate(system, experiment, data, selection, detector, folder / system.name)
     folders = [folder / system.name for system in systems]
     text = compare(folders) if len(folders) > 1 else number_table(read_report(folders[0]))
-    absent = [f"left out: {name}: {line}" for name, lines in (left_out or {}).items() for line in lines]
+    absent = [f"left out, since weights are missing (see `h2d doctor`): {', '.join(left_out)}"] if left_out else []
     page = write_page(folder, folders + _alike(folder, folders), data)
     return "\n".join([text, *absent, *(str(one / NUMBERS) for one in folders), str(page)])
 
@@ -81,12 +82,12 @@ def _evaluate(
 ) -> None:
     with sharing(folder, PARTS), Claims(folder) as claims:
         settings = _settings(system, experiment, selection)
-        _agree(folder, settings)
+        _agree(folder / SETTINGS, settings)
         store = Store(folder)
         making = Making(store, data, selection, experiment)
         if making.open_batches() and not (folder / NUMBERS).is_file():
             sampler = system.load(experiment, data)
-            _write_protocol(folder, sampler.protocol() | system.facts(), sampler.size, experiment)
+            _agree(folder / PROTOCOL, _protocol(system, sampler, experiment))
             making.run(sampler, detector, claims)
         claims.take(len(selection.batches), wait=True)  # one process works out the numbers
         if not (folder / NUMBERS).is_file():
@@ -96,15 +97,19 @@ def _evaluate(
             write_report(store, outcome, selection.numbers)
 
 
-def _write_protocol(folder: Path, facts: dict[str, Any], size: int, experiment: Experiment) -> None:
+def _protocol(system: Candidate, sampler: Sampler, experiment: Experiment) -> dict[str, Any]:
+    """What decides the pictures, and with it the numbers."""
     settings = experiment.evaluation
-    protocol = facts | {
-        "image_size": size,
-        "batch_size": settings.batch_size,
-        "detector": settings.detector,
-        "metrics": asdict(experiment.metrics),
-    }
-    write_atomic(folder / PROTOCOL, json.dumps(protocol, indent=1, sort_keys=True).encode() + b"\n")
+    return (
+        sampler.protocol()
+        | system.facts()
+        | {
+            "image_size": sampler.size,
+            "batch_size": settings.batch_size,
+            "detector": settings.detector,
+            "metrics": asdict(experiment.metrics),
+        }
+    )
 
 
 def _detector(experiment: Experiment) -> AbstractContextManager[PoseDetector | None]:
@@ -159,21 +164,21 @@ def _settings(system: Candidate, experiment: Experiment, selection: Selection) -
     }
 
 
-def _agree(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the settings into a new folder; refuse one that holds an evaluation with others.
+def _agree(path: Path, facts: dict[str, Any]) -> None:
+    """Write the facts of a new evaluation; refuse a folder that holds one with others.
 
     Raises:
         ConfigError: naming what differs.
     """
-    text = json.dumps(settings, indent=1, sort_keys=True).encode() + b"\n"
-    written = write_once(folder / SETTINGS, text)
+    text = json.dumps(facts, indent=1, sort_keys=True).encode() + b"\n"
+    written = write_once(path, text)
     if written == text:
         return
     there, here = (dict(flat(json.loads(content))) for content in (written, text))
-    differing = [key for key in sorted(there | here) if there.get(key) != here.get(key)]
-    first = differing[0]
+    first, *others = [key for key in sorted(there | here) if there.get(key) != here.get(key)]
+    more = f"; also {', '.join(others)}" if others else ""
     raise ConfigError(
-        f"{folder} holds an evaluation with other settings: {first} is {there.get(first)} there and {here.get(first)} "
-        f"now" + (f"; also {', '.join(differing[1:])}" if differing[1:] else ""),
+        f"{path.parent} holds an evaluation with other settings: {first} is {there.get(first)} there and "
+        f"{here.get(first)} now{more}",
         "choose another run.name=NAME, or remove the folder",
     )

@@ -32,7 +32,7 @@ def test_all_are_those_that_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert names("all") == ["h2d", "controlnet-native", "humansd-native"]
     assert names("all", None) == ["controlnet-native", "humansd-native"]
     _, left_out = candidates("all", "p", "native", {})
-    assert left_out == {name: ["weights"] for name in SYSTEMS if name not in ("controlnet", "humansd")}
+    assert left_out == [name for name in SYSTEMS if name not in ("controlnet", "humansd")]
     monkeypatch.setattr(module, "missing", lambda name, places: ["weights"])
     assert names("all") == ["h2d"]
     with pytest.raises(ConfigError, match="nothing to evaluate: no pipeline is named"):

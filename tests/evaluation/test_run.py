@@ -107,13 +107,40 @@ def test_samples_that_are_not_there_are_an_error_before_anything_is_loaded(
     assert hint in str(caught.value.hint)
 
 
+def test_other_weights_behind_the_same_settings_are_refused(
+    experiment: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compared system's weights are known only when it has been loaded."""
+    protocol, folder = Copies.protocol, tmp_path / "runs" / "evaluate" / "real"
+    run_evaluation(experiment(), [Candidate("real")])
+    (folder / "metrics.json").unlink()
+    (folder / "samples" / "000000.png").unlink()
+    monkeypatch.setattr(Copies, "protocol", lambda self: protocol(self) | {"weights": {"unet": "other"}})
+    with pytest.raises(ConfigError, match=r"other settings: weights\.unet is None there and other now"):
+        run_evaluation(experiment(), [Candidate("real")])
+
+
+def test_a_second_system_in_the_same_run_joins_the_page(experiment: Callable[..., Any], tmp_path: Path) -> None:
+    for name in ("real", "shifted"):
+        run_evaluation(experiment(), [Candidate(name)])
+    run_evaluation(experiment("evaluation.samples=2"), [Candidate("blurred")])
+    page = (tmp_path / "runs" / "evaluate" / "index.html").read_text()
+    assert ">blurred<" in page
+    assert ">real<" not in page  # it was measured on other samples
+    run_evaluation(experiment(), [Candidate("real")])
+    page = (tmp_path / "runs" / "evaluate" / "index.html").read_text()
+    assert ">real<" in page
+    assert ">shifted<" in page
+    assert ">blurred<" not in page
+
+
 def test_several_systems_are_one_table(experiment: Callable[..., Any], pipeline_folder: str, tmp_path: Path) -> None:
     settings = experiment("evaluation.samples=2", "evaluation.batch_size=1", name="ablation")
     systems = [Candidate(name, pipeline_folder) for name in ("bbox", "naive", "sequential")]
-    text = run_evaluation(settings, systems, {"humansd": ["HumanSD is not here"]})
+    text = run_evaluation(settings, systems, ["humansd", "controlnet"])
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert [row.split("|")[1].strip() for row in rows] == ["method", "---", "bbox", "naive", "sequential"]
-    assert "left out: humansd: HumanSD is not here" in text
+    assert "left out, since weights are missing (see `h2d doctor`): humansd, controlnet" in text
     assert "metrics.oks_area person" in text
     names = {path.name for path in (tmp_path / "runs" / "ablation").iterdir() if path.is_dir()}
     assert names == {"bbox", "naive", "sequential"}
