@@ -132,7 +132,8 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     add(
         "--method",
         metavar="NAME,...",
-        help="in place of evaluation.methods: all, h2d, blending strategies, compared systems (see `h2d doctor`)",
+        help="in place of evaluation.methods: all; h2d, or its strategies sequential, naive, bbox; compared systems "
+        "(see `h2d doctor`); real, without-hands, blurred, shifted, shuffled photographs",
     )
     add("--limit", type=int, metavar="N", help="a quick look: the first N of the samples")
     add(

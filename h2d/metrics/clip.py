@@ -15,6 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from h2d.errors import SetupError
+from h2d.files import sha256_of
 from h2d.networks.hub import first_line
 from h2d.networks.loading import check_weights
 from h2d.weights import WEIGHTS
@@ -31,10 +32,13 @@ class Clip:
         processor: the image processor and tokenizer that belong to it.
         name: of the model, for the report.
         device: where it runs.
+        sha256: of the file that its weights come from, for the report; "" where it is not known.
     """
 
-    def __init__(self, model: Any, processor: Any, name: str, device: torch.device | str = "cpu") -> None:
-        self.name, self._device = name, device
+    def __init__(
+        self, model: Any, processor: Any, name: str, device: torch.device | str = "cpu", sha256: str = ""
+    ) -> None:
+        self.name, self.sha256, self._device = name, sha256, device
         self._model, self._processor = model.to(device).float().eval(), processor
         self.max_tokens = int(model.config.text_config.max_position_embeddings)
 
@@ -110,6 +114,7 @@ def load_clip(folder: Path | None = None, device: torch.device | str = "cpu") ->
         CheckpointError: weights are missing or not finite.
     """
     from transformers import CLIPModel, CLIPProcessor
+    from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 
     place = next(weights for weights in WEIGHTS if weights.name == "clip").find() if folder is None else folder
     if place is None or not place.is_dir():
@@ -123,4 +128,6 @@ def load_clip(folder: Path | None = None, device: torch.device | str = "cpu") ->
         raise SetupError(f"cannot load CLIP from {place}: {first_line(error)}", _HINT) from error
     missing = [*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])]
     check_weights(model, str(place), missing)
-    return Clip(model, processor, CLIP_MODEL if folder is None else folder.name, device)
+    file = place / (SAFE_WEIGHTS_NAME if safe else WEIGHTS_NAME)
+    checksum = sha256_of(file) if file.is_file() else ""  # a larger model is in several files
+    return Clip(model, processor, CLIP_MODEL if folder is None else folder.name, device, checksum)

@@ -58,10 +58,11 @@ class Features:
         network: any module from uint8 images ``(B, 3, H, W)`` to ``(B, num_features)``, with that attribute.
         name: of the network, for the report.
         device: where it runs.
+        sha256: of the file that its weights come from, for the report; "" where it is not known.
     """
 
-    def __init__(self, network: nn.Module, name: str, device: torch.device | str = "cpu") -> None:
-        self.name, self._device = name, device
+    def __init__(self, network: nn.Module, name: str, device: torch.device | str = "cpu", sha256: str = "") -> None:
+        self.name, self.sha256, self._device = name, sha256, device
         self.num_features = int(network.num_features)  # type: ignore[arg-type]
         self._network = network.to(device).eval()
 
@@ -97,7 +98,7 @@ def load_inception(device: torch.device | str = "cpu") -> Features:
     except Exception as error:  # damaged files make torch raise those of zipfile, pickle and others
         raise SetupError(f"{path} holds no weights of Inception-v3: {type(error).__name__}", _REFETCH) from error
     check_weights(network, str(path), [name for name in missing if not name.endswith("num_batches_tracked")])
-    return Features(network, INCEPTION_NAME, device)
+    return Features(network, INCEPTION_NAME, device, published.sha256)
 
 
 def _convolution(channels: int, outputs: int, size: int, stride: int = 1, padding: int = 0) -> nn.Sequential:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from importlib.metadata import version
 from multiprocessing import get_context
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +20,7 @@ from h2d.annotators.prompts import Prompt, enlarged
 from h2d.annotators.sam import Sam, load_sam, sam_model
 from h2d.annotators.segment import PersonSegmenter
 from h2d.errors import SetupError
+from h2d.files import sha256_of
 from h2d.skeleton import BODY, HANDS
 from h2d.weights import WEIGHTS, weight_file
 from h2d.workers import start_worker
@@ -37,10 +39,15 @@ class Cut(NamedTuple):
 
 
 class Foreground(Protocol):
-    """What removes backgrounds. ``name`` ends the names of the numbers: ``fid_fg``, ``fid_fg_selfie``."""
+    """What removes backgrounds.
+
+    ``name`` ends the names of the numbers: ``fid_fg``, ``fid_fg_selfie``. ``made_by`` and ``sha256``, of the file that
+    its weights come from, are for the report; "" where there is no such file.
+    """
 
     name: str
     made_by: str
+    sha256: str
 
     def cut(self, images: Sequence[np.ndarray], poses: Sequence[np.ndarray]) -> list[Cut]:
         """Persons of uint8 images ``(H, W, 3)`` with poses ``(133, 3)``, in order."""
@@ -62,12 +69,12 @@ class PersonSam(Sam):
 
 
 class SamForeground:
-    """Persons as SAM sees them."""
+    """Persons as SAM sees them; ``sha256`` is that of its checkpoint."""
 
     name = "fg"
 
-    def __init__(self, sam: PersonSam) -> None:
-        self._sam = sam
+    def __init__(self, sam: PersonSam, sha256: str = "") -> None:
+        self._sam, self.sha256 = sam, sha256
         self.made_by = sam.made_by
 
     def cut(self, images: Sequence[np.ndarray], poses: Sequence[np.ndarray]) -> list[Cut]:
@@ -95,9 +102,10 @@ class SelfieForeground:
     """Persons as MediaPipe's selfie segmentation sees them, in a process of its own. Close it, or use ``with``."""
 
     name = "fg_selfie"
-    made_by = "mediapipe selfie segmentation"
+    sha256 = ""
 
     def __init__(self) -> None:
+        self.made_by = f"mediapipe-{version('mediapipe')} selfie segmentation"  # the weights are in its wheel
         self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=start_worker)
 
     def cut(self, images: Sequence[np.ndarray], poses: Sequence[np.ndarray]) -> list[Cut]:
@@ -140,7 +148,8 @@ def load_foreground(device: str = "auto", kind: str = "auto", batch: int = 4) ->
         return SelfieForeground()
     checkpoint = weight_file("sam-vit-h")
     model = sam_model(checkpoint)
-    return SamForeground(PersonSam(load_sam(checkpoint, model), model, device, batch))
+    sam = PersonSam(load_sam(checkpoint, model), model, device, batch)
+    return SamForeground(sam, sha256_of(checkpoint))
 
 
 def person_prompt(image: np.ndarray, pose: np.ndarray, side: int) -> Prompt | None:

@@ -80,7 +80,11 @@ class ImageNetworks:
 
 
 class ImageNumbers(NamedTuple):
-    """Numbers by name, why others are missing, and how they were measured."""
+    """Numbers by name, why others are missing, and how they were measured.
+
+    ``facts`` names each network and, where its weights are a file, that file's ``sha256``; what cut the foreground out
+    is ``made_by``, with its ``made_by_sha256``.
+    """
 
     values: dict[str, float]
     reasons: dict[str, str]
@@ -177,7 +181,7 @@ class ImageSuite:
             numbers.reasons.update({name: WITHOUT_SAM.format(f"{name}_selfie") for name in ("fid_fg", "kid_fg")})
         if self.cut is not None and self._foreground is not None:
             facts = {"made_by": self._foreground.made_by, "pairs_without": int(self.dropped.compute())}
-            numbers.facts[f"fid{suffix}"] |= facts
+            numbers.facts[f"fid{suffix}"] |= facts | _checksum("made_by_sha256", self._foreground.sha256)
         self._add_clip(numbers)
         return numbers
 
@@ -187,7 +191,7 @@ class ImageSuite:
             outcome = Distances({}, {}, self._reasons.get(needs, f"no network for {needs} was given"))
         else:
             outcome = metric.compute()
-            numbers.facts[names["fid"]] = dict(outcome.facts)
+            numbers.facts[names["fid"]] = outcome.facts | _checksum("sha256", metric.features.sha256)
         numbers.values.update({names[name]: value for name, value in outcome.values.items()})
         if outcome.reason:
             numbers.reasons.update(dict.fromkeys(names.values(), outcome.reason))
@@ -197,7 +201,8 @@ class ImageSuite:
             numbers.reasons["clipsim"] = self._reasons.get("clip", "no CLIP was given")
             return
         results = self.clip.compute()
-        numbers.facts["clipsim"] = {"model": self.clip.clip.name, "captions_cut": int(results["captions_cut"])}
+        facts = {"model": self.clip.clip.name, "captions_cut": int(results["captions_cut"])}
+        numbers.facts["clipsim"] = facts | _checksum("sha256", self.clip.clip.sha256)
         if results["clipsim"].isfinite():
             numbers.values["clipsim"] = float(results["clipsim"])
         else:
@@ -205,6 +210,11 @@ class ImageSuite:
 
 
 _DISTANCES = ("fid", "kid", "kid_x1000", "kid_std")
+
+
+def _checksum(key: str, sha256: str) -> dict[str, str]:
+    """A fact where it is known."""
+    return {key: sha256} if sha256 else {}
 
 
 def _stacked(images: Sequence[np.ndarray]) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from h2d.errors import CheckpointError, SetupError
+from h2d.files import sha256_of
 from h2d.metrics.clip import CLIP_MODEL, ClipSim, load_clip
 from h2d.weights import HubModel
 
@@ -109,7 +110,21 @@ def test_the_official_file_is_no_safetensors(folder: Path, tmp_path: Path, monke
     monkeypatch.setattr(HubModel, "find", lambda model: tmp_path if model.repository == CLIP_MODEL else None)
     clip = load_clip()
     assert clip.name == "openai/clip-vit-base-patch16"
+    assert clip.sha256 == sha256_of(tmp_path / "pytorch_model.bin")
     assert torch.equal(clip.cosines(IMAGES, CAPTIONS)[0], load_clip(folder).cosines(IMAGES, CAPTIONS)[0])
+
+
+def test_the_checksum_is_that_of_the_file_that_is_read(folder: Path, tmp_path: Path) -> None:
+    from transformers import CLIPModel
+
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"is not read")
+    assert load_clip(tmp_path).sha256 == sha256_of(folder / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    CLIPModel.from_pretrained(folder).save_pretrained(tmp_path, max_shard_size="50KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    assert load_clip(tmp_path).sha256 == "", "no single file has its weights"
 
 
 class Payload:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from data_prep.synthetic import Rendered, render_person
 from h2d import weights
 from h2d.errors import SetupError
+from h2d.files import sha256_of
 from h2d.metrics import foreground as module
 from h2d.metrics.foreground import (
     Cut,
@@ -175,7 +177,7 @@ def test_the_segmenting_process_loads_no_torch() -> None:
 class Echo:
     """Cuts nothing, and notes the poses."""
 
-    name = made_by = "echo"
+    name = made_by = sha256 = "echo"
 
     def __init__(self) -> None:
         self.poses: list[np.ndarray] = []
@@ -200,7 +202,8 @@ def test_sam_is_taken_where_its_weights_are(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("H2D_WEIGHTS", str(tmp_path))
     without = load_foreground("cpu")
     assert isinstance(without, SelfieForeground)
-    assert without.name == "fg_selfie"
+    assert (without.name, without.sha256) == ("fg_selfie", "")
+    assert without.made_by == f"mediapipe-{version('mediapipe')} selfie segmentation"
     without.close()
     official: Any = next(entry for entry in weights.WEIGHTS if entry.name == "sam-vit-h")
     path = tmp_path / official.file
@@ -211,7 +214,7 @@ def test_sam_is_taken_where_its_weights_are(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(segment_anything.sam_model_registry, "vit_h", partial(tiny_sam))
     found = load_foreground("cpu")
     assert isinstance(found, SamForeground)
-    assert (found.name, found.made_by) == ("fg", "sam-vit_h float32")
+    assert (found.name, found.made_by, found.sha256) == ("fg", "sam-vit_h float32", sha256_of(path))
     path.write_bytes(b"x" * path.stat().st_size)
     with pytest.raises(SetupError, match="not a checkpoint"):
         load_foreground("cpu")

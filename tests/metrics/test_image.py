@@ -17,7 +17,7 @@ from h2d import weights
 from h2d.errors import CheckpointError, SetupError
 from h2d.metrics import features as module
 from h2d.metrics.features import Features, Inception, load_inception
-from h2d.metrics.image import ImageDistance
+from h2d.metrics.image import Distances, ImageDistance
 from h2d.weights import WeightFile
 
 
@@ -119,33 +119,45 @@ def test_wrong_images_are_refused() -> None:
         distance(REAL, FAKE).update(REAL, torch.arange(3), True)
 
 
-def on_a_rank(rank: int, store: Path, shares: list[list[int]], queue: Any) -> None:
+def on_a_rank(
+    rank: int, store: Path, metric: ImageDistance, sets: list[torch.Tensor], shares: list[list[int]], queue: Any
+) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=len(shares))
-    metric = distance(REAL[:0], FAKE[:0], subset_size=5)
-    for number in shares[rank]:
-        for images, real in ((REAL, True), (FAKE, False)):
+    for images, real in zip(sets, (True, False), strict=True):
+        metric.update(images[:0], torch.arange(0), real)
+        for number in shares[rank]:
             metric.update(images[number : number + 1], torch.tensor([number])[: len(images[number:])], real)
     queue.put(tuple(metric.compute()))
     dist.barrier()
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("shares", [[[*range(0, 30, 2)], [*range(1, 30, 2)]], [[*range(29, -1, -1)], []]])
-def test_two_ranks_agree_with_one_process(tmp_path: Path, shares: list[list[int]]) -> None:
+def by_ranks(
+    folder: Path, metric: ImageDistance, real: torch.Tensor, fake: torch.Tensor, shares: list[list[int]]
+) -> list[Distances]:
+    """What each rank says of two sets, when each adds its share of the numbers of both to a metric that is empty."""
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     ranks = [
-        context.Process(target=on_a_rank, args=(rank, tmp_path / "store", shares, queue), daemon=True)
-        for rank in range(2)
+        context.Process(
+            target=on_a_rank, args=(rank, folder / "store", metric, [real, fake], shares, queue), daemon=True
+        )
+        for rank in range(len(shares))
     ]
     for rank in ranks:
         rank.start()
-    outcomes = [queue.get(timeout=180) for _ in ranks]
+    outcomes = [Distances(*queue.get(timeout=180)) for _ in ranks]
     for rank in ranks:
         rank.join(timeout=60)
         assert rank.exitcode == 0
-    assert outcomes == [tuple(distance(REAL, FAKE, subset_size=5).compute())] * 2
+    return outcomes
+
+
+@pytest.mark.parametrize("shares", [[[*range(0, 30, 2)], [*range(1, 30, 2)]], [[*range(29, -1, -1)], []]])
+def test_two_ranks_agree_with_one_process(tmp_path: Path, shares: list[list[int]]) -> None:
+    empty = ImageDistance(Features(Colours(), "colours"), subset_size=5)
+    assert by_ranks(tmp_path, empty, REAL, FAKE, shares) == [distance(REAL, FAKE, subset_size=5).compute()] * 2
 
 
 # --- Inception ---------------------------------------------------------------------------------------------------
@@ -205,8 +217,9 @@ def by_hand(state: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tenso
 
 def test_inception_is_the_published_network(install: Callable[..., Path]) -> None:
     state = official_state()
-    install(state)
+    path = install(state)
     inception = load_inception()
+    assert inception.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 340, 420), dtype=np.uint8))
     expected = by_hand(state, images)
     assert inception(images).shape == (2, 192)

@@ -29,7 +29,7 @@ class Colours(torch.nn.Module):
 class Twins:
     """CLIP in which the picture's first value, in percent, is the cosine."""
 
-    name = "twins"
+    name, sha256 = "twins", "c1"
 
     def cosines(self, images: torch.Tensor, captions: Sequence[str]) -> tuple[torch.Tensor, int]:
         return images[:, 0, 0, 0].double() / 100, sum(len(caption) > 9 for caption in captions)
@@ -40,8 +40,8 @@ class Halves:
 
     made_by = "halves"
 
-    def __init__(self, name: str = "fg") -> None:
-        self.name, self.open = name, True
+    def __init__(self, name: str = "fg", sha256: str = "") -> None:
+        self.name, self.sha256, self.open = name, sha256, True
 
     def cut(self, images: Sequence[np.ndarray], poses: Sequence[np.ndarray]) -> list[Cut]:
         left = np.arange(8)[:, None] < 4
@@ -71,7 +71,7 @@ def test_everything_is_measured_and_said() -> None:
     assert set(values) == {*KINDS, *FOREGROUND, "clipsim"}
     assert reasons == {}
     assert values["clipsim"] == pytest.approx(float(made[:, 0, 0, 0].mean()))
-    assert facts["clipsim"] == {"model": "twins", "captions_cut": 1}
+    assert facts["clipsim"] == {"model": "twins", "captions_cut": 1, "sha256": "c1"}
     assert (facts["fid"]["n_real"], facts["fid_fg"]["n_real"]) == (6, 5)
     assert (facts["fid_fg"]["made_by"], facts["fid_fg"]["pairs_without"]) == ("halves", 1)
     five = [0, 1, 3, 4, 5]
@@ -85,6 +85,15 @@ def test_selfie_segmentation_goes_by_another_name() -> None:
     assert {name for name in values if "fg" in name} == {name.replace("fg", "fg_selfie") for name in FOREGROUND}
     assert reasons["fid_fg"] == "SAM's weights are not here: fid_fg_selfie is measured instead"
     assert facts["fid_fg_selfie"]["made_by"] == "halves"
+
+
+def test_the_weights_that_judged_are_named_by_their_checksums() -> None:
+    judge = Features(Colours(), "colours", sha256="i9")
+    facts = measure(ImageNetworks(judge, Twins(), Halves(sha256="5a"))).compute().facts
+    assert {name: fact["sha256"] for name, fact in facts.items()} == {"fid": "i9", "fid_fg": "i9", "clipsim": "c1"}
+    assert [name for name, fact in facts.items() if fact.get("made_by_sha256") == "5a"] == ["fid_fg"]
+    facts = measure(ImageNetworks(features(), None, Halves())).compute().facts
+    assert not [key for fact in facts.values() for key in fact if "sha256" in key], "only where there is such a file"
 
 
 def test_every_number_that_is_not_there_has_a_reason() -> None:
