@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         again = "; --resume auto goes on from the last checkpoint, where there is one" if "resume" in options else ""
+        again = "; the same command goes on" if "method" in options else again
         print(f"interrupted{again}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, `head` for example, has seen enough
@@ -135,7 +136,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         help="in place of evaluation.methods: all; h2d, or its strategies sequential, naive, bbox; compared systems "
         "(see `h2d doctor`); real, without-hands, blurred, shifted, shuffled photographs",
     )
-    add("--limit", type=int, metavar="N", help="a quick look: the first N of the samples")
+    add("--limit", type=int, metavar="N", help="a quick look at N samples")
     add(
         "--preset",
         choices=("uniform", "native"),
@@ -150,6 +151,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from h2d.config import compose
 
     experiment = compose(options.experiment, options.overrides).experiment
+    if options.limit is not None and options.limit < 1:
+        raise ConfigError(f"--limit {options.limit} leaves no sample", "a number from 1 on")
     from h2d.evaluation.candidates import candidates
     from h2d.evaluation.run import run_evaluation
     from h2d.quiet import quiet_libraries
@@ -159,8 +162,6 @@ def _evaluate(options: argparse.Namespace) -> None:
         if "=" not in place:
             raise ConfigError(f"--place {place} is not KEY=PATH", "such as --place humansd=/models/humansd-v1.ckpt")
     places = dict(place.split("=", 1) for place in options.place)
-    if options.limit is not None and options.limit < 1:
-        raise ConfigError(f"--limit {options.limit} leaves no sample", "a number from 1 on")
     methods = options.method or experiment.evaluation.methods
     systems, left_out = candidates(methods, options.pipeline, options.preset, places)
     print(run_evaluation(experiment, systems, left_out, options.limit))
@@ -168,7 +169,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _add_compare(commands: argparse._SubParsersAction) -> None:
     parser = command(commands, "compare", _compare, "print several evaluations as one table")
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run of `h2d evaluate`")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="RUN/SYSTEM of an `h2d evaluate`")
 
 
 def _compare(options: argparse.Namespace) -> None:

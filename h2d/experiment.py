@@ -200,6 +200,8 @@ class MetricsConfig:
     """factor of that area; xtcocotools takes 0.53"""
     dap_scores: Literal["visibility", "constant"] = "visibility"
     """confidence that ranks detections in DAP: mean visibility of the body, or all equal; DAR does not depend on it"""
+    unfound_hands: Literal["miss", "wrong"] = "miss"
+    """dap_hands of a found person without found hands: not detected, or detected in the wrong place, as in COCO"""
     kid_subsets: int = 100
     kid_subset_size: int = 1000
     """images in a subset of KID, at most: fewer images make it smaller"""

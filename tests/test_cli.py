@@ -132,6 +132,7 @@ def test_missing_shards_and_files_are_named(capsys: Any, tmp_path: Path) -> None
 
 
 def test_evaluate_prints_what_the_evaluation_returns(monkeypatch: Any, capsys: Any) -> None:
+    import h2d.evaluation.candidates
     import h2d.evaluation.run
 
     seen: list[Any] = []
@@ -142,6 +143,9 @@ def test_evaluate_prints_what_the_evaluation_returns(monkeypatch: Any, capsys: A
     assert (experiment.task, experiment.data.shards) == ("evaluate", "x")
     assert (ours.pipeline, ours.method, limit) == ("p", "h2d", None)
     assert "humansd" in left_out
+    assert main(["evaluate", "evaluate", "preset=tiny", "data.shards=x", "--method", "humansd"]) == 2
+    assert "error: humansd: HumanSD (humansd) is not at" in capsys.readouterr().err
+    monkeypatch.setattr(h2d.evaluation.candidates, "missing", lambda name, places: [])
     more = ["--method", "humansd", "--preset", "native", "--place", "humansd=/a=b.ckpt", "--limit", "3"]
     assert main(["evaluate", "evaluate", "preset=tiny", "data.shards=x", *more]) == 0
     (rival,) = seen[5]

@@ -14,7 +14,7 @@ from h2d.baselines.hand_depth import HandDepth
 from h2d.baselines.handrefiner import load_handrefiner
 from h2d.baselines.humansd import load_humansd
 from h2d.baselines.places import check_keys, lacking
-from h2d.baselines.presets import preset_of
+from h2d.baselines.presets import UNIFORM, Preset, preset_of
 from h2d.baselines.settings import Settings
 from h2d.baselines.stable_diffusion import load_stable_diffusion
 from h2d.baselines.system import System
@@ -57,6 +57,7 @@ def load_system(
     dtype: torch.dtype = torch.float32,
     places: Mapping[str, str] | None = None,
     hand_depth: HandDepth | None = None,
+    uniform: Preset = UNIFORM,
 ) -> System:
     """A compared system, ready to generate.
 
@@ -69,6 +70,7 @@ def load_system(
         places: where weights are, by key of :data:`h2d.baselines.places.PLACES`; and for HandRefiner
             one of :data:`DEPTH_KEYS`.
         hand_depth: for HandRefiner, in place of the two.
+        uniform: what the preset of that name is.
 
     Raises:
         ConfigError: an argument has another value.
@@ -76,7 +78,7 @@ def load_system(
         CheckpointError: weights are not what they should be.
     """
     places = places or {}
-    numbers = preset_of(name, preset)
+    numbers = preset_of(name, preset, uniform)
     if size <= 0 or size % GRID:
         raise ConfigError(f"size={size} cannot be generated", f"it has to be a multiple of {GRID}")
     check_keys(places, DEPTH_KEYS)

@@ -60,8 +60,8 @@ UNIFORM = Preset(50, 7.5, 0.0, 1.0, "", NEGATIVE, "one setting for all systems; 
 PRESETS = ("native", "uniform")
 
 
-def preset_of(system: str, name: str) -> Preset:
-    """The settings of a system.
+def preset_of(system: str, name: str, uniform: Preset = UNIFORM) -> Preset:
+    """The settings of a system, ``uniform`` with its own strength for the preset of that name.
 
     Raises:
         ConfigError: there is no such system or preset.
@@ -73,4 +73,4 @@ def preset_of(system: str, name: str) -> Preset:
         )
     if name not in PRESETS:
         raise ConfigError(f"there is no preset {name!r}", f"known: {', '.join(PRESETS)}")
-    return NATIVE[system] if name == "native" else replace(UNIFORM, strength=NATIVE[system].strength)
+    return NATIVE[system] if name == "native" else replace(uniform, strength=NATIVE[system].strength)

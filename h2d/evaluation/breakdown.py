@@ -98,12 +98,12 @@ def read_rows(folder: Path, count: int) -> Iterator[Row]:
         try:
             rows = [Row.from_json(line) for line in path.read_text().splitlines()]
         except (OSError, ValueError, TypeError) as error:
-            raise DataError(f"{path}: {error}", "evaluate the system again, into another folder") from error
+            raise DataError(f"{path}: {error}", "remove it and evaluate again: its samples are made anew") from error
         seen += len(rows)
         yield from rows
     if seen != count:
         problem = f"{folder / 'rows'} holds {seen} samples, {folder / NUMBERS} tells of {count}"
-        raise DataError(problem, "evaluate the system again, into another folder")
+        raise DataError(problem, "remove the rows and evaluate again")
 
 
 def extremes(rows: Sequence[Row], factor: float, size: int) -> tuple[list[Judged], list[Judged]]:
@@ -120,7 +120,8 @@ def extremes(rows: Sequence[Row], factor: float, size: int) -> tuple[list[Judged
             labelled, similarity = object_similarity(row.found, row.truth, EVERYTHING, "person", factor)
             if labelled:
                 judged.append((similarity, row))
-    best = sorted(judged, key=lambda one: (-one[0], one[1].number))[: min(EXTREMES, (len(judged) + 1) // 2)]
+    found = [one for one in judged if one[0] >= 0]
+    best = sorted(found, key=lambda one: (-one[0], one[1].number))[: min(EXTREMES, (len(judged) + 1) // 2)]
     taken = {row.number for _, row in best}
     others = [one for one in judged if one[1].number not in taken]
     worst = sorted(others, key=lambda one: (one[0], one[1].number))[:EXTREMES]

@@ -17,6 +17,7 @@ from PIL import Image, ImageFilter
 from h2d.data.dataset import ShardDataset
 from h2d.data.schema import Sample, decode_sample
 from h2d.data.square import square_sample
+from h2d.errors import DataError
 from h2d.pictures import Indexed, Picture
 from h2d.randomness import picture_rng
 
@@ -85,6 +86,8 @@ class Copies:
 
     def _picture(self, index: int, sample: Sample) -> Picture:
         image = sample.image
+        if self.name == "shuffled" and len(self.data) < 2:
+            raise DataError("shuffled needs a split of two samples at least", "choose another split, or other methods")
         if self.name == "shuffled":
             other = (index + len(self.data) // 2) % len(self.data)
             image = square_sample(decode_sample(self.data.read(other)), self.size).image

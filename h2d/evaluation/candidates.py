@@ -11,12 +11,13 @@ from typing import Any, get_args, get_type_hints
 import torch
 
 from h2d.baselines import SYSTEMS, load_system, missing
+from h2d.baselines.presets import UNIFORM
 from h2d.data.dataset import ShardDataset
-from h2d.errors import ConfigError
+from h2d.errors import ConfigError, SetupError
 from h2d.evaluation.calibration import ALTERATIONS, Copies
 from h2d.evaluation.samplers import Compared, Sampler, TwoStages
 from h2d.experiment import Experiment, SamplingConfig
-from h2d.pipelines.checksums import weight_checksums
+from h2d.pipelines.checksums import checksums
 from h2d.pipelines.two_stage import TwoStagePipeline
 
 OURS = "h2d"
@@ -44,6 +45,17 @@ class Candidate:
     places: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def size(self) -> int | None:
+        """Side of its pictures in pixels; None where ``image_size`` decides.
+
+        Raises:
+            CheckpointError: the folder holds no pipeline.
+        """
+        if self.pipeline is None:
+            return None
+        return int(TwoStagePipeline.load_config(TwoStagePipeline.find_folder(self.pipeline))["image_size"])
+
+    @property
     def name(self) -> str:
         """Of its folder and its row in a table."""
         return f"{self.method}-{self.preset}" if self.method in SYSTEMS else self.method
@@ -51,8 +63,8 @@ class Candidate:
     def facts(self) -> dict[str, Any]:
         """What decides its pictures and is known without loading it."""
         if self.pipeline is not None:
-            weights = weight_checksums(TwoStagePipeline.find_folder(self.pipeline))
-            return {"method": self.method, "pipeline": self.pipeline, "weights": weights}
+            files = checksums(TwoStagePipeline.find_folder(self.pipeline))
+            return {"method": self.method, "pipeline": self.pipeline, "files": files}
         if self.method in SYSTEMS:
             return {"method": self.method, "preset": self.preset, "places": dict(self.places)}
         return {"method": self.method}
@@ -72,7 +84,11 @@ class Candidate:
         if self.method in ALTERATIONS:
             return Copies(self.method, data, experiment.seed, size)
         if self.method in SYSTEMS:
-            system = load_system(self.method, self.preset, size, device, places=self.places)
+            ours = experiment.sampling
+            uniform = replace(
+                UNIFORM, steps=ours.num_inference_steps, guidance=ours.guidance_scale, negative=ours.negative_prompt
+            )
+            system = load_system(self.method, self.preset, size, device, places=self.places, uniform=uniform)
             return Compared(system, experiment.seed, size, device)
         assert self.pipeline is not None
         sampling = experiment.sampling
@@ -88,12 +104,13 @@ def candidates(
 
     Args:
         methods: names of :data:`METHODS` with commas between them, or :data:`ALL`.
-        pipeline: of the method.
+        pipeline: of the method; the others do without.
         preset: of the compared systems.
         places: where their weights are.
 
     Raises:
-        ConfigError: a name is unknown or comes twice, there is a pipeline too many or too few, or nothing is left.
+        ConfigError: a name is unknown or comes twice, there is no pipeline for the method, or nothing is left.
+        SetupError: systems that are named lack weights; all of them are told.
     """
     names = [name.strip() for name in methods.split(",")]
     left_out: list[str] = []
@@ -103,6 +120,8 @@ def candidates(
         if not names:
             problem = "there is nothing to evaluate: no pipeline is named, and no compared system is on this machine"
             raise ConfigError(problem, "--pipeline names the folder that `h2d export` wrote; see `h2d doctor`")
+    if ALL in names:
+        raise ConfigError(f"{ALL} stands alone, not in {methods!r}", "name the methods one by one")
     for name in names:
         if name not in METHODS:
             near = get_close_matches(name, METHODS, n=1, cutoff=0.5)
@@ -113,8 +132,8 @@ def candidates(
     ours = [name for name in names if name in (OURS, *STRATEGIES)]
     if ours and pipeline is None:
         raise ConfigError(f"method {ours[0]} needs a pipeline", "name its folder with --pipeline")
-    if pipeline is not None and not ours:
-        raise ConfigError(f"method {methods} has no pipeline folder", "leave --pipeline out")
+    if lines := [f"{name}: {line}" for name in names if name in SYSTEMS for line in missing(name, places)]:
+        raise SetupError("\n".join(lines), "--place KEY=PATH names what is somewhere else; the key is in parentheses")
     return [_candidate(name, pipeline, preset, places) for name in names], left_out
 
 

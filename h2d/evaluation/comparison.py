@@ -10,11 +10,13 @@ from h2d.errors import DataError
 from h2d.evaluation.report import flat, read_report, shown
 from h2d.metrics.suite import MAIN_KEYS
 
-SAME = ("split", "shards", "selection", "image_size", "seed", "metrics")
+SAME = ("split", "content", "selection", "image_size", "seed", "metrics")
 """Facts of the protocol in which evaluations have to agree to be compared."""
 HIGHER = ("dap", "dap_hands", "detection_rate", "mask_iou", "clipsim")
 """Numbers that are better when they are higher."""
-LOWER = ("mpjpe", "mpjpe_hands", "fid", "kid", "kid_x1000", "fid_fg", "kid_fg")
+INSTEAD = ("fid_fg_selfie", "kid_fg_selfie")
+"""Numbers of foregrounds that were not cut out by SAM."""
+LOWER = ("mpjpe", "mpjpe_hands", "fid", "kid", "kid_x1000", "fid_fg", "kid_fg", *INSTEAD)
 """Numbers that are better when they are lower."""
 
 
@@ -39,21 +41,37 @@ def compare(folders: Sequence[Path]) -> str:
     check_alike(reports)
     names = columns(list(reports.values()))
     rows = [["method", *names], ["---"] * (len(names) + 1)]
-    rows += [[system_of(report), *(shown(report.get(name)) for name in names)] for report in reports.values()]
+    labels = labels_of(reports)
+    rows += [
+        [label, *(shown(report.get(name)) for name in names)]
+        for label, report in zip(labels, reports.values(), strict=True)
+    ]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", *footnotes(list(reports.values()))])
+    return "\n".join([*lines, "", *footnotes(list(reports.values()), labels)])
+
+
+def labels_of(reports: Mapping[Path, Mapping[str, Any]]) -> list[str]:
+    """A name for each evaluation: that of its system, with its folder where several are of one."""
+    names = [system_of(report) for report in reports.values()]
+    return [name if names.count(name) == 1 else f"{name} {folder}" for name, folder in zip(names, reports, strict=True)]
 
 
 def columns(reports: Sequence[Mapping[str, Any]]) -> list[str]:
     """The main numbers that at least one evaluation has, in order."""
-    return [name for name in MAIN_KEYS if any(report.get(name) is not None for report in reports)]
+    return [name for name in (*MAIN_KEYS, *INSTEAD) if any(report.get(name) is not None for report in reports)]
 
 
-def footnotes(reports: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What belongs under a table: the protocol that all share, and why numbers are missing."""
+def footnotes(reports: Sequence[Mapping[str, Any]], labels: Sequence[str] = ()) -> list[str]:
+    """What belongs under a table: the protocol that all share, where sampling differs, and why numbers are missing."""
+    labels = labels or [system_of(report) for report in reports]
     lines = ["protocol: " + ", ".join(f"{key} {value}" for key, value in shared_choices(reports))]
+    samplings = [dict(flat(report["protocol"].get("sampling", {}))) for report in reports]
+    for key in sorted({key for sampling in samplings for key in sampling}):
+        values = {label: sampling[key] for label, sampling in zip(labels, samplings, strict=True) if key in sampling}
+        if len(set(map(str, values.values()))) > 1:
+            lines.append(f"sampling.{key}: " + ", ".join(f"{value} ({label})" for label, value in values.items()))
     for names, reason, systems in missing(reports):
-        some = f" ({', '.join(system_of(reports[place]) for place in systems)})" if len(systems) < len(reports) else ""
+        some = f" ({', '.join(labels[place] for place in systems)})" if len(systems) < len(reports) else ""
         lines.append(f"not measured: {', '.join(names)}: {reason}{some}")
     return lines
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from h2d.data.dataset import ShardDataset
 from h2d.errors import DataError
 from h2d.evaluation.breakdown import GESTURE_KEYS, Breakdown, Judged, break_down
-from h2d.evaluation.comparison import check_alike, columns, missing, shared_choices, system_of
+from h2d.evaluation.comparison import check_alike, columns, labels_of, missing, shared_choices
 from h2d.evaluation.page_pictures import (
     CELL,
     as_uri,
@@ -66,7 +66,7 @@ def write_page(folder: Path, systems: Sequence[Path], data: ShardDataset) -> Pat
     reports = list(by_folder.values())
     breakdowns = {system: break_down(system, report, FIRST) for system, report in by_folder.items()}
     _check_samples(breakdowns)
-    names = [system_of(report) for report in reports]
+    names = labels_of(by_folder)
     parts, truth = list(breakdowns.values()), _truth_label(reports[0])
     content = {
         "title": folder.resolve().name,
@@ -123,7 +123,7 @@ def _side_by_side(
 
 def _extremes(system: Path, part: Breakdown, truth: str, data: ShardDataset) -> dict[str, list[Shown]]:
     """The best and the worst samples of a system, which it also writes as a picture; nothing without poses."""
-    if not part.best:
+    if not part.best and not part.worst:
         return {}
     store = Store(system)
 

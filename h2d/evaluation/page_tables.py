@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from h2d.evaluation.breakdown import GESTURE_KEYS, Breakdown
+from h2d.evaluation.calibration import ALTERATIONS
 from h2d.evaluation.comparison import HIGHER, LOWER, columns, leaders, missing
 from h2d.evaluation.page_words import LABELS, MEANINGS
 from h2d.evaluation.report import flat, shown
@@ -53,10 +54,16 @@ def number_rows(reports: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
     rows: list[list[Cell]] = [[] for _ in reports]
     for name in columns(reports):
         values = [report.get(name) for report in reports]
-        for place, (value, best) in enumerate(zip(values, leaders(name, values), strict=True)):
+        rivals = [None if _is_copy(report) else value for report, value in zip(reports, values, strict=True)]
+        for place, (value, best) in enumerate(zip(values, leaders(name, rivals), strict=True)):
             reason, note = ("", 0) if value is not None else reasons.get((name, place), ("not measured", 0))
             rows[place].append(Cell(shown(value), best, reason, note))
     return rows
+
+
+def _is_copy(report: Mapping[str, Any]) -> bool:
+    """Whether photographs were evaluated, which compete with no system."""
+    return report["protocol"].get("method") in ALTERATIONS
 
 
 def why_no_gestures(parts: Sequence[Breakdown]) -> str:
@@ -81,9 +88,9 @@ def gesture_rows(parts: Sequence[Breakdown]) -> list[Gesture]:
         rows: list[list[Cell]] = [[] for _ in parts]
         for name in GESTURE_KEYS:
             values = [part.gestures[gesture][name] for part in parts]
-            for row, part, value, best in zip(rows, parts, values, leaders(name, values), strict=True):
+            for row, part, value in zip(rows, parts, values, strict=True):
                 absent = "no sample has what it is measured on" if part.looked else "evaluation.detector=none"
-                row.append(Cell(shown(value), best, absent if value is None else "", 0))
+                row.append(Cell(shown(value), False, absent if value is None else "", 0))  # too few samples to win
         table.append(Gesture(gesture or "not known", int(numbers["n"] or 0), rows))
     return table
 

@@ -16,8 +16,10 @@ LABELS = {
     "fid": "FID",
     "kid": "KID",
     "kid_x1000": "KID ×1000",
-    "fid_fg": "FID people",
-    "kid_fg": "KID people",
+    "fid_fg": "FID fg",
+    "kid_fg": "KID fg",
+    "fid_fg_selfie": "FID fg (selfie)",
+    "kid_fg_selfie": "KID fg (selfie)",
     "clipsim": "CLIPSIM",
 }
 MEANINGS = {
@@ -34,6 +36,8 @@ MEANINGS = {
     "kid_x1000": "the same, times 1000",
     "fid_fg": "FID of the people, cut out of their backgrounds",
     "kid_fg": "KID of the people, cut out of their backgrounds",
+    "fid_fg_selfie": "the same, cut out by MediaPipe in place of SAM",
+    "kid_fg_selfie": "the same, cut out by MediaPipe in place of SAM",
     "clipsim": "similarity of picture and caption as CLIP sees it",
 }
 

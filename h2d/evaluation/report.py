@@ -53,19 +53,18 @@ def read_report(folder: Path) -> dict[str, Any]:
         reason = "it has no protocol"
     except (OSError, ValueError) as error:
         reason = str(error)
-    raise DataError(f"{path} is no report of an evaluation: {reason}", "`h2d evaluate` writes it when it has ended")
+    raise DataError(
+        f"{path} is no report of an evaluation: {reason}",
+        "`h2d evaluate` writes it when it has ended; damaged, remove it",
+    )
 
 
 def number_table(report: Mapping[str, Any]) -> str:
-    """Numbers of an evaluation, one on each line, with the reason beside those that are missing."""
+    """Numbers of an evaluation, one on each line."""
     others = sorted(name for name, value in report.items() if name not in MAIN_KEYS and not isinstance(value, dict))
     names = [*MAIN_KEYS, *others]
     width = max(map(len, names))
-    lines = []
-    for name in names:
-        reason = f"  ({report['skipped'].get(name, 'not measured')})" if report[name] is None else ""
-        lines.append(f"{name:<{width}}  {shown(report[name]):>8}{reason}")
-    return "\n".join(lines)
+    return "\n".join(f"{name:<{width}}  {shown(report[name]):>8}" for name in names)
 
 
 def shown(value: float | None) -> str:

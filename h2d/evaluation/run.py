@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from h2d import __version__
 from h2d.data.dataset import ShardDataset
-from h2d.data.shards import MANIFEST, folders_of, read_manifests
+from h2d.data.shards import read_manifests
 from h2d.detection import PoseDetector
 from h2d.errors import ConfigError, DataError
 from h2d.evaluation.candidates import Candidate, own_device
-from h2d.evaluation.comparison import check_alike, compare
+from h2d.evaluation.comparison import check_alike, compare, footnotes
 from h2d.evaluation.loop import Finder
 from h2d.evaluation.making import Making
 from h2d.evaluation.numbers import measure_store
@@ -25,10 +27,10 @@ from h2d.evaluation.rows import PARTS, Store
 from h2d.evaluation.samplers import Sampler
 from h2d.evaluation.selection import Selection, select
 from h2d.experiment import Experiment
-from h2d.files import sha256_of, write_once
+from h2d.files import write_once
 from h2d.locks import Claims, sharing
 from h2d.metrics.image_suite import ImageNetworks
-from h2d.runs import run_folder
+from h2d.runs import RECORDED, commit, run_folder, versions
 
 SETTINGS, PROTOCOL = "settings.json", "protocol.json"
 """Written first: what was asked for; and what the loaded system says of itself."""
@@ -61,15 +63,18 @@ def run_evaluation(
     """
     data = _split(experiment)
     selection = select(data, experiment.evaluation, limit)
-    folder = run_folder(experiment)
+    folder, experiment = run_folder(experiment), _of_one_size(experiment, systems)
+    if absent := ImageNetworks.absent(experiment.metrics.foreground):
+        names = " ".join(absent)
+        print(f"not on this machine, and not measured with: {names} (`h2d doctor --fetch {names}`)", file=sys.stderr)
     with _detector(experiment) as detector:
         for system in systems:
             _evaluate(system, experiment, data, selection, detector, folder / system.name)
     folders = [folder / system.name for system in systems]
-    text = compare(folders) if len(folders) > 1 else number_table(read_report(folders[0]))
-    absent = [f"left out, since weights are missing (see `h2d doctor`): {', '.join(left_out)}"] if left_out else []
+    text = compare(folders) if len(folders) > 1 else _alone(read_report(folders[0]))
+    others = [f"left out, since weights are missing (see `h2d doctor`): {', '.join(left_out)}"] if left_out else []
     page = write_page(folder, folders + _alike(folder, folders), data)
-    return "\n".join([text, *absent, *(str(one / NUMBERS) for one in folders), str(page)])
+    return "\n".join([text, *others, *(str(one / NUMBERS) for one in folders), str(page)])
 
 
 def _evaluate(
@@ -85,13 +90,15 @@ def _evaluate(
         _agree(folder / SETTINGS, settings)
         store = Store(folder)
         making = Making(store, data, selection, experiment)
-        if making.open_batches() and not (folder / NUMBERS).is_file():
+        if making.open_batches() or not (folder / PROTOCOL).is_file():
+            (folder / NUMBERS).unlink(missing_ok=True)
             sampler = system.load(experiment, data)
             _agree(folder / PROTOCOL, _protocol(system, sampler, experiment))
             making.run(sampler, detector, claims)
         claims.take(len(selection.batches), wait=True)  # one process works out the numbers
-        if not (folder / NUMBERS).is_file():
-            protocol = json.loads((folder / PROTOCOL).read_text()) | settings["data"]
+        absent = ImageNetworks.absent(experiment.metrics.foreground)
+        if not _is_measured(folder, absent):
+            protocol = _read(folder / PROTOCOL) | settings["data"] | {"absent": absent}
             with ImageNetworks.load(own_device(), experiment.metrics.foreground) as networks:
                 outcome = measure_store(store, data, selection, protocol, experiment.metrics, networks)
             write_report(store, outcome, selection.numbers)
@@ -108,8 +115,27 @@ def _protocol(system: Candidate, sampler: Sampler, experiment: Experiment) -> di
             "batch_size": settings.batch_size,
             "detector": settings.detector,
             "metrics": asdict(experiment.metrics),
+            "made_with": {"h2d": __version__, "commit": commit()} | versions(RECORDED),
         }
     )
+
+
+def _is_measured(folder: Path, absent: Sequence[str]) -> bool:
+    """Whether there are numbers, and no network has come to this machine that they were measured without."""
+    if not (folder / NUMBERS).is_file():
+        return False
+    lacked = read_report(folder)["protocol"].get("absent", [])
+    return set(lacked) <= set(absent)
+
+
+def _of_one_size(experiment: Experiment, systems: Sequence[Candidate]) -> Experiment:
+    """The experiment with the size of the pipeline's pictures, where there is a pipeline."""
+    size = next((system.size for system in systems if system.size is not None), experiment.image_size)
+    return replace(experiment, image_size=size)
+
+
+def _alone(report: dict[str, Any]) -> str:
+    return "\n".join([number_table(report), *footnotes([report])])
 
 
 def _detector(experiment: Experiment) -> AbstractContextManager[PoseDetector | None]:
@@ -140,7 +166,7 @@ def _split(experiment: Experiment) -> ShardDataset:
 def _settings(system: Candidate, experiment: Experiment, selection: Selection) -> dict[str, Any]:
     """Everything that decides the rows, as far as it is known before anything is loaded."""
     settings, shards = experiment.evaluation, experiment.data.shards
-    manifests = [sha256_of(folder / MANIFEST) for folder in folders_of(shards)]
+    content = " ".join(shard.sha256 for shard in read_manifests(shards).split(settings.split))
     numbers = " ".join(map(str, selection.numbers))
     return {
         "system": system.facts(),
@@ -152,16 +178,17 @@ def _settings(system: Candidate, experiment: Experiment, selection: Selection) -
         "batch_size": settings.batch_size,
         "data": {
             "shards": shards,
-            "manifests": manifests,
             "split": settings.split,
-            "selection": {
-                "samples": len(selection.numbers),
-                "choose": settings.choose,
-                "ids": settings.ids,
-                "sha256": hashlib.sha256(numbers.encode()).hexdigest(),
-            },
+            "content": _sha256(content),
+            "selection": {"samples": len(selection.numbers), "numbers": _sha256(numbers)},
+            "ids": settings.ids,
+            "choose": settings.choose,
         },
     }
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _agree(path: Path, facts: dict[str, Any]) -> None:
@@ -169,16 +196,25 @@ def _agree(path: Path, facts: dict[str, Any]) -> None:
 
     Raises:
         ConfigError: naming what differs.
+        DataError: the file is damaged.
     """
     text = json.dumps(facts, indent=1, sort_keys=True).encode() + b"\n"
-    written = write_once(path, text)
-    if written == text:
+    write_once(path, text)
+    there, here = dict(flat(_read(path))), dict(flat(json.loads(text)))
+    if not (differing := [key for key in sorted(there | here) if there.get(key) != here.get(key)]):
         return
-    there, here = (dict(flat(json.loads(content))) for content in (written, text))
-    first, *others = [key for key in sorted(there | here) if there.get(key) != here.get(key)]
+    first, *others = differing
     more = f"; also {', '.join(others)}" if others else ""
     raise ConfigError(
         f"{path.parent} holds an evaluation with other settings: {first} is {there.get(first)} there and "
         f"{here.get(first)} now{more}",
         "choose another run.name=NAME, or remove the folder",
     )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        hint = f"remove {path.parent} and evaluate again: what it holds can no longer be told"
+        raise DataError(f"{path} is damaged: {error}", hint) from error

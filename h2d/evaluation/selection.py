@@ -39,7 +39,7 @@ def select(data: ShardDataset, settings: EvaluationConfig, limit: int | None = N
     Args:
         data: the split.
         settings: of the evaluation.
-        limit: take the first ones of them only.
+        limit: as many in place of ``evaluation.samples``, or all where there are fewer.
 
     Raises:
         ConfigError: the list does not exist.
@@ -47,18 +47,13 @@ def select(data: ShardDataset, settings: EvaluationConfig, limit: int | None = N
             part never pass for those over all.
     """
     numbers = list(range(len(data))) if settings.ids is None else _listed(data, Path(settings.ids))
-    if settings.samples > len(numbers):
+    total = settings.samples if limit is None else min(limit, len(numbers))
+    if total > len(numbers):
         source = f"the split {settings.split!r}" if settings.ids is None else settings.ids
-        problem = f"{source} has {len(numbers)} samples, not {settings.samples}"
-        raise DataError(problem, "lower evaluation.samples, or -1 for all")
-    if settings.samples != -1:
-        chosen = _stratified if settings.choose == "stratified" else _first
-        numbers = chosen(data, numbers, settings.samples)
-    return Selection(tuple(numbers[:limit]), settings.batch_size)
-
-
-def _first(data: ShardDataset, numbers: Sequence[int], total: int) -> list[int]:
-    return list(numbers[:total])
+        raise DataError(f"{source} has {len(numbers)} samples, not {total}", "lower evaluation.samples, or -1 for all")
+    if total != -1:
+        numbers = _stratified(data, numbers, total) if settings.choose == "stratified" else numbers[:total]
+    return Selection(tuple(numbers), settings.batch_size)
 
 
 def _stratified(data: ShardDataset, numbers: Sequence[int], total: int) -> list[int]:
@@ -84,7 +79,10 @@ def _listed(data: ShardDataset, path: Path) -> list[int]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"evaluation.ids={path} cannot be read: {error}", "a file with one key a line") from error
-    wanted = {key: line for line, key in reversed(list(enumerate(lines, 1))) if key}
+    wanted: dict[str, int] = {}
+    for line, key in enumerate(lines, 1):
+        if key and wanted.setdefault(key, line) != line:
+            raise DataError(f"evaluation.ids={path}: line {line} repeats line {wanted[key]}: {key}", "remove one")
     numbers = [number for number in range(len(data)) if wanted.pop(data.read(number)["__key__"], None) is not None]
     if wanted or not numbers:
         shown = "; ".join(

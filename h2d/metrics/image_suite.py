@@ -18,6 +18,7 @@ from h2d.metrics.clip import Clip, ClipSim, load_clip
 from h2d.metrics.features import Features, load_inception
 from h2d.metrics.foreground import Foreground, cut_pairs, load_foreground
 from h2d.metrics.image import Distances, ImageDistance
+from h2d.weights import WEIGHTS, weight_file
 
 Network = TypeVar("Network")
 
@@ -47,9 +48,6 @@ class ImageNetworks:
         Args:
             device: where they run.
             foreground: ``metrics.foreground``.
-
-        Raises:
-            SetupError: SAM is asked for, and not on this machine.
         """
         networks = cls()
         networks.features = networks._try("features", lambda: load_inception(device))
@@ -59,6 +57,18 @@ class ImageNetworks:
         elif networks.features is not None:
             networks.foreground = networks._try("foreground", lambda: load_foreground(str(device), foreground))
         return networks
+
+    @staticmethod
+    def absent(foreground: str = "auto") -> list[str]:
+        """Names in :data:`h2d.weights.WEIGHTS` of those that are not on this machine.
+
+        Raises:
+            SetupError: SAM is asked for, and not on this machine.
+        """
+        if foreground == "sam":
+            weight_file("sam-vit-h")
+        wanted = ("inception", "clip", *(["sam-vit-h"] if foreground == "auto" else []))
+        return [weights.name for weights in WEIGHTS if weights.name in wanted and weights.find() is None]
 
     def _try(self, name: str, load: Callable[[], Network]) -> Network | None:
         try:

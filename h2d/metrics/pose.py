@@ -32,6 +32,8 @@ class KeypointAP(Metric):
         area: what makes the same distance larger or smaller: the box of all labelled keypoints of the person, or
             the box of those in ``points`` alone (for the hands the stricter choice). Width times height in pixels.
         factor: of the area; xtcocotools takes 0.53 where there is no segment of the person.
+        unfound: where none of ``points`` was found but others were, there is no detection ("miss"), or one whose
+            points lie at (0, 0) ("wrong").
     """
 
     full_state_update = False
@@ -39,10 +41,14 @@ class KeypointAP(Metric):
     rows: list[Tensor]
 
     def __init__(
-        self, points: slice = EVERYTHING, area: Literal["person", "own"] = "person", factor: float = 1.0
+        self,
+        points: slice = EVERYTHING,
+        area: Literal["person", "own"] = "person",
+        factor: float = 1.0,
+        unfound: Literal["miss", "wrong"] = "miss",
     ) -> None:
         super().__init__()
-        self.points, self.area, self.factor = points, area, factor
+        self.points, self.area, self.factor, self.unfound = points, area, factor, unfound
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
     def update(self, found: Tensor, scores: Tensor, truth: Tensor, ids: Tensor) -> None:
@@ -56,7 +62,7 @@ class KeypointAP(Metric):
         """
         poses, targets = _float64(found), _float64(truth)
         similarity = [
-            object_similarity(pose, target, self.points, self.area, self.factor)
+            object_similarity(pose, target, self.points, self.area, self.factor, self.unfound)
             for pose, target in zip(poses, targets, strict=True)
         ]
         rows = np.array(similarity).reshape(-1, 2)
@@ -79,11 +85,17 @@ class KeypointAP(Metric):
 
 
 def object_similarity(
-    found: np.ndarray, truth: np.ndarray, points: slice, area: Literal["person", "own"], factor: float = 1.0
+    found: np.ndarray,
+    truth: np.ndarray,
+    points: slice,
+    area: Literal["person", "own"],
+    factor: float = 1.0,
+    unfound: Literal["miss", "wrong"] = "miss",
 ) -> tuple[int, float]:
     """Number of keypoints that count, and COCO's object keypoint similarity in [0, 1] (-1 where nobody was found)."""
     labelled = truth[points, 2] > 0
-    if not labelled.any() or not (found[points, 2] > 0).any():
+    seen = found[points] if unfound == "miss" else found
+    if not labelled.any() or not (seen[:, 2] > 0).any():
         return int(labelled.sum()), -1.0
     box = truth[points] if area == "own" else truth
     width, height = np.ptp(box[box[:, 2] > 0, :2], axis=0)

@@ -44,8 +44,8 @@ class Suite:
         self.seen = SumMetric()
         self.precision = {
             "": KeypointAP(factor=settings.oks_area_factor),
-            "_hands": KeypointAP(HANDS, settings.oks_area, settings.oks_area_factor),
-            "_hands_strict": KeypointAP(HANDS, "own", settings.oks_area_factor),
+            "_hands": KeypointAP(HANDS, settings.oks_area, settings.oks_area_factor, settings.unfound_hands),
+            "_hands_strict": KeypointAP(HANDS, "own", settings.oks_area_factor, settings.unfound_hands),
         }
         self._constant_scores = settings.dap_scores == "constant"
         self.pose: dict[str, MPJPE] = {

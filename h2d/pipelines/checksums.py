@@ -21,10 +21,10 @@ def write_checksums(folder: Path) -> None:
     write_atomic(folder / NAME, "".join(f"{sha256_of(folder / name)}  {name}\n" for name in _files(folder)).encode())
 
 
-def weight_checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of weights under ``folder``, as recorded where there is a record."""
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of settings and weights under ``folder``, as recorded where there is a record."""
     recorded = _read(folder / NAME) if (folder / NAME).is_file() else {}
-    return {name: recorded.get(name) or sha256_of(folder / name) for name in _files(folder) if name.endswith(WEIGHTS)}
+    return {name: recorded.get(name) or sha256_of(folder / name) for name in _files(folder)}
 
 
 def verify_checksums(folder: Path, endings: tuple[str, ...] = SETTINGS + WEIGHTS) -> None:

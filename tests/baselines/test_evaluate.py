@@ -83,7 +83,7 @@ def test_all_systems_and_ours_fill_one_table(
     for name in ("h2d", *(f"{name}-native" for name in SYSTEMS)):
         report = json.loads((tmp_path / "x" / name / "metrics.json").read_text())
         assert report["protocol"]["remarks"].get("no hand found", 0) == (2 if name == "handrefiner-native" else 0)
-        assert "sha256" in str(report["protocol"]) or report["protocol"]["weights"]
+        assert "sha256" in str(report["protocol"]) or report["protocol"]["files"]
         assert len(list((tmp_path / "x" / name / "samples").iterdir())) == 2
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from h2d.errors import DataError
-from h2d.evaluation.comparison import HIGHER, LOWER, Missing, compare, leaders, missing
+from h2d.evaluation.comparison import HIGHER, INSTEAD, LOWER, Missing, compare, leaders, missing
 from h2d.metrics.suite import MAIN_KEYS
 
 
@@ -12,7 +12,7 @@ def write(folder, name, **changes):
     protocol = {
         "method": name,
         "split": "test",
-        "shards": "x",
+        "content": "x",
         "image_size": 64,
         "seed": 0,
         **changes.pop("protocol", {}),
@@ -48,7 +48,7 @@ def test_a_reason_is_told_once_with_the_numbers_and_the_systems_it_is_about(tmp_
 
 
 def test_every_main_number_but_the_count_has_a_better_side():
-    assert sorted((*HIGHER, *LOWER, "n")) == sorted(MAIN_KEYS)
+    assert sorted((*HIGHER, *LOWER, "n")) == sorted((*MAIN_KEYS, *INSTEAD))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_best_values_are_those_that_look_the_best(name, values, best):
     [
         ({"n": 4}, "n is 3 and 4"),
         ({"protocol": {"seed": 1}}, "seed is 0 and 1"),
-        ({"protocol": {"shards": "y"}}, "shards is x and y"),
+        ({"protocol": {"content": "y"}}, "content is x and y"),
     ],
 )
 def test_what_was_measured_differently_is_not_compared(changes, message, tmp_path):
@@ -87,3 +87,20 @@ def test_a_folder_without_a_report_is_named(text, tmp_path):
         (tmp_path / "a" / "metrics.json").write_text(text)
     with pytest.raises(DataError, match=r"metrics\.json is no report of an evaluation"):
         compare([tmp_path / "a"])
+
+
+def test_evaluations_of_one_system_are_told_apart(tmp_path):
+    quick, slow = ({"method": "h2d", "sampling": {"num_inference_steps": steps, "eta": 0}} for steps in (20, 50))
+    folders = [write(tmp_path, "a", protocol=quick), write(tmp_path, "b", protocol=slow), write(tmp_path, "real")]
+    lines = compare(folders).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:5]] == [f"h2d {folders[0]}", f"h2d {folders[1]}", "real"]
+    assert f"sampling.num_inference_steps: 20 (h2d {folders[0]}), 50 (h2d {folders[1]})" in lines
+    assert not any(line.startswith("sampling.eta") for line in lines)
+
+
+def test_the_same_data_in_another_place_is_compared(tmp_path):
+    compare([write(tmp_path, "a", protocol={"shards": "x"}), write(tmp_path, "b", protocol={"shards": "/data/x"})])
+
+
+def test_foregrounds_without_sam_have_columns(tmp_path):
+    assert "| fid_fg_selfie |" in compare([write(tmp_path, "a", fid_fg_selfie=0.5)])

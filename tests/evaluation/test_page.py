@@ -13,6 +13,7 @@ from h2d.data.shards import Manifest, ShardInfo, write_manifest, write_tar
 from h2d.data.square import square_sample
 from h2d.errors import DataError
 from h2d.evaluation.breakdown import GESTURE_KEYS, extremes
+from h2d.evaluation.comparison import INSTEAD
 from h2d.evaluation.measurements import add_rows
 from h2d.evaluation.numbers import measure_store
 from h2d.evaluation.page import write_page
@@ -461,7 +462,7 @@ def test_other_data_than_was_evaluated_is_named(finished, tmp_path):
 
 
 def test_every_number_has_a_heading_and_a_meaning():
-    assert set(LABELS) == set(MEANINGS) == set(MAIN_KEYS)
+    assert set(LABELS) == set(MEANINGS) == {*MAIN_KEYS, *INSTEAD}
 
 
 def test_date_and_versions_of_several_evaluations():

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
-from itertools import chain
+from itertools import chain, pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from h2d.errors import ConfigError, DataError
+from h2d.errors import ConfigError, DataError, SetupError
 from h2d.evaluation import run
 from h2d.evaluation.calibration import Copies
 from h2d.evaluation.candidates import Candidate
 from h2d.evaluation.run import run_evaluation
 from h2d.evaluation.samplers import TwoStages
+from h2d.metrics.image_suite import ImageNetworks
 from h2d.metrics.suite import MAIN_KEYS
 
 from .conftest import PEOPLE, Scattered, person, write_shards
@@ -59,8 +61,11 @@ def test_the_command_leaves_numbers_and_pictures(
     protocol = report["protocol"]
     assert (protocol["split"], protocol["method"], protocol["batch_size"]) == ("test", "h2d", 8)
     assert protocol["metrics"]["oks_area"] == "person"
-    assert protocol["weights"]
+    assert "scheduler/scheduler_config.json" in protocol["files"]
+    assert protocol["image_size"] == 32
+    assert protocol["made_with"]["torch"]
     assert protocol["selection"]["samples"] == 3
+    assert "protocol: split test" in table
     assert report["provenance"]["versions"]["torch"]
     assert sorted(path.name for path in (folder / "samples").iterdir()) == [f"{i:06d}.png" for i in range(3)]
     assert (folder / "report.png").is_file()
@@ -80,7 +85,7 @@ def test_another_evaluation_in_the_same_folder_is_refused(experiment: Callable[.
     changes = {
         "sampling.guidance_scale=5": "sampling.guidance_scale is 7.5 there and 5.0 now",
         "metrics.ground_truth=redetected": "metrics.ground_truth is annotation there and redetected now",
-        "evaluation.samples=2": "data.selection.samples is 3 there and 2 now; also data.selection.sha256",
+        "evaluation.samples=2": "data.selection.numbers is",
         "seed=1": "seed is 0 there and 1 now",
     }
     for change, message in changes.items():
@@ -88,7 +93,7 @@ def test_another_evaluation_in_the_same_folder_is_refused(experiment: Callable[.
             run_evaluation(experiment(change), [Candidate("real")])
     same = experiment()
     write_shards(Path(same.data.shards), PEOPLE[::-1])
-    with pytest.raises(ConfigError, match=r"data\.manifests is"):
+    with pytest.raises(ConfigError, match=r"data\.content is"):
         run_evaluation(same, [Candidate("real")])
 
 
@@ -134,6 +139,75 @@ def test_a_second_system_in_the_same_run_joins_the_page(experiment: Callable[...
     assert ">blurred<" not in page
 
 
+def test_pictures_have_the_size_of_the_pipeline(
+    experiment: Callable[..., Any], pipeline_folder: str, tmp_path: Path
+) -> None:
+    """Whatever image_size says, so that photographs and rivals can stand beside them."""
+    run_evaluation(experiment(), [Candidate("h2d", pipeline_folder), Candidate("real")])
+    for name in ("h2d", "real"):
+        report = json.loads((tmp_path / "runs" / "evaluate" / name / "metrics.json").read_text())
+        assert report["protocol"]["image_size"] == 32
+
+
+def test_an_altered_pipeline_does_not_go_on(
+    experiment: Callable[..., Any], pipeline_folder: str, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(pipeline_folder, tmp_path / "pipeline")
+    run_evaluation(experiment(), [Candidate("h2d", str(folder))])
+    settings = folder / "scheduler" / "scheduler_config.json"
+    settings.write_text(settings.read_text().replace("scaled_linear", "linear"))
+    (folder / "SHA256SUMS").unlink()
+    with pytest.raises(ConfigError, match=r"other settings: system\.files\.scheduler/scheduler_config\.json is"):
+        run_evaluation(experiment(), [Candidate("h2d", str(folder))])
+
+
+def test_networks_that_came_later_judge_what_is_there(
+    experiment: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    absent = ["inception", "clip"]
+    monkeypatch.setattr(ImageNetworks, "absent", staticmethod(lambda foreground: absent))
+    run_evaluation(experiment(), [Candidate("real")])
+    assert "not measured with: inception clip (`h2d doctor --fetch inception clip`)" in capsys.readouterr().err
+    monkeypatch.setattr(Copies, "make", None)
+    times = []
+    for now in (["inception", "clip"], ["clip"], ["clip"], ["inception", "clip"]):
+        absent[:] = now
+        run_evaluation(experiment(), [Candidate("real")])
+        times.append((tmp_path / "runs" / "evaluate" / "real" / "metrics.json").stat().st_mtime_ns)
+    assert [one == other for one, other in pairwise(times)] == [False, True, True]
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[1]"])
+@pytest.mark.parametrize("name", ["settings.json", "protocol.json"])
+def test_damaged_records_are_named(name: str, text: str | None, experiment: Callable[..., Any], tmp_path: Path) -> None:
+    run_evaluation(experiment(), [Candidate("real")])
+    folder = tmp_path / "runs" / "evaluate" / "real"
+    (folder / "metrics.json").unlink()
+    if text is None:
+        (folder / name).unlink()
+        run_evaluation(experiment(), [Candidate("real")])
+        return
+    (folder / name).write_text(text)
+    with pytest.raises(DataError, match=f"{folder / name} is damaged") as caught:
+        run_evaluation(experiment(), [Candidate("real")])
+    assert "evaluate again" in str(caught.value.hint)
+
+
+def test_a_blank_line_in_a_record_is_no_other_setting(experiment: Callable[..., Any], tmp_path: Path) -> None:
+    run_evaluation(experiment(), [Candidate("real")])
+    with open(tmp_path / "runs" / "evaluate" / "real" / "settings.json", "a") as file:
+        file.write("\n")
+    run_evaluation(experiment(), [Candidate("real")])
+
+
+def test_sam_that_is_asked_for_has_to_be_there(
+    experiment: Callable[..., Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("H2D_WEIGHTS", str(tmp_path))
+    with pytest.raises(SetupError, match="sam_vit_h"):
+        run_evaluation(experiment("metrics.foreground=sam"), [Candidate("real")])
+
+
 def test_several_systems_are_one_table(experiment: Callable[..., Any], pipeline_folder: str, tmp_path: Path) -> None:
     settings = experiment("evaluation.samples=2", "evaluation.batch_size=1", name="ablation")
     systems = [Candidate(name, pipeline_folder) for name in ("bbox", "naive", "sequential")]
@@ -142,6 +216,7 @@ def test_several_systems_are_one_table(experiment: Callable[..., Any], pipeline_
     assert [row.split("|")[1].strip() for row in rows] == ["method", "---", "bbox", "naive", "sequential"]
     assert "left out, since weights are missing (see `h2d doctor`): humansd, controlnet" in text
     assert "metrics.oks_area person" in text
+    assert "sampling.blending: bbox (bbox), naive (naive), sequential (sequential)" in text
     names = {path.name for path in (tmp_path / "runs" / "ablation").iterdir() if path.is_dir()}
     assert names == {"bbox", "naive", "sequential"}
 
@@ -179,8 +254,10 @@ def test_a_picture_that_was_lost_or_changed_is_made_again(
     ours, folder = [Candidate("h2d", pipeline_folder)], tmp_path / "runs" / "evaluate" / "h2d"
     run_evaluation(experiment(), ours)
     first = outcome(folder)
-    (folder / "metrics.json").unlink()
     (folder / "samples" / "000001.png").unlink()
+    run_evaluation(experiment(), ours)
+    assert outcome(folder) == first
+    (folder / "rows" / "000000.jsonl").unlink()
     run_evaluation(experiment(), ours)
     assert outcome(folder) == first
 

@@ -196,3 +196,16 @@ def test_nothing_to_measure_is_nan():
     rate.update(nothing, nothing)
     assert torch.isnan(error.compute())
     assert torch.isnan(rate.compute())
+
+
+@pytest.mark.parametrize(("unfound", "expected"), [("miss", 0.504950), ("wrong", 0.252475)])
+def test_people_without_found_hands_are_misses_or_wrong(unfound, expected):
+    """Five people with perfect hands, and five of higher confidence of whom no hand was found."""
+    truth = np.concatenate([np.random.default_rng(0).uniform(10, 90, (133, 2)), np.full((133, 1), 2)], axis=1)
+    found = np.stack([truth] * 10)
+    found[5:, HANDS] = 0
+    metric = KeypointAP(HANDS, unfound=unfound)
+    scores = torch.tensor([0.5] * 5 + [0.9] * 5)
+    metric.update(torch.from_numpy(found), scores, torch.from_numpy(np.stack([truth] * 10)), torch.arange(10))
+    assert float(metric.compute()["ap"]) == pytest.approx(expected, abs=1e-6)
+    assert float(metric.compute()["ar"]) == 0.5
