@@ -53,12 +53,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_demo_leaves_a_report_and_metrics(demo: Path) -> None:
-    metrics = json.loads((demo / "evaluation" / "metrics.json").read_text())
+    metrics = json.loads((demo / "evaluation" / "h2d" / "metrics.json").read_text())
     assert metrics["n"] == 1
     assert 0 <= metrics["mask_iou"] <= 1
     assert metrics["fid"] is None
     assert "weights" in metrics["skipped"]["fid"]
-    for picture in ("evaluation/report.png", "sample/result.png", "sample/stages.png"):
+    assert (demo / "evaluation" / "index.html").read_text().startswith("<!DOCTYPE html>")
+    for picture in ("evaluation/h2d/report.png", "sample/result.png", "sample/stages.png"):
         assert (demo / picture).stat().st_size > 1000
 
 
