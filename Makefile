@@ -114,7 +114,7 @@ format: $(READY)  ## let ruff format the code and mend what it can
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-test: $(READY)  ## all tests, by WORKERS=2 processes (ten minutes on two cores)
+test: $(READY)  ## all tests, by WORKERS=2 processes (a quarter of an hour on two cores)
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 proof-data: $(READY)  ## the long proofs of data preparation: kills, full disks, damaged files (a quarter of an hour on two cores)
@@ -123,7 +123,7 @@ proof-data: $(READY)  ## the long proofs of data preparation: kills, full disks,
 proof-train: $(READY)  ## the long proofs of training: kills, resumes, ranks, damaged checkpoints, one batch by heart (half an hour on two cores)
 	$(PY) -m pytest tests/proofs tests/end_to_end/proofs tests/end_to_end/test_callbacks.py --proof -q $(ARGS)
 
-proof-evaluate: $(READY)  ## the long proof of evaluation: ten kills among 200 samples (ten minutes on two cores)
+proof-evaluate: $(READY)  ## the long proof of evaluation: ten kills among 200 samples (a quarter of an hour on two cores)
 	$(PY) -m pytest tests/evaluation/proofs --proof -q $(ARGS)
 
 SD15 := $(RUNS)/proof-sd15
