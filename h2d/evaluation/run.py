@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from h2d import __version__
 from h2d.data.dataset import ShardDataset
 from h2d.data.shards import read_manifests
 from h2d.detection import PoseDetector
-from h2d.errors import ConfigError, DataError
+from h2d.errors import DataError
 from h2d.evaluation.candidates import Candidate, own_device
 from h2d.evaluation.comparison import check_alike, compare, footnotes
 from h2d.evaluation.loop import Finder
 from h2d.evaluation.making import Making
 from h2d.evaluation.numbers import measure_store
 from h2d.evaluation.page import write_page
-from h2d.evaluation.report import NUMBERS, flat, number_table, read_report, write_report
+from h2d.evaluation.records import PROTOCOL, SETTINGS, agree, protocol_of, read_record, settings_of
+from h2d.evaluation.report import NUMBERS, number_table, read_report, write_report
 from h2d.evaluation.rows import PARTS, Store
-from h2d.evaluation.samplers import Sampler
 from h2d.evaluation.selection import Selection, select
 from h2d.experiment import Experiment
-from h2d.files import write_once
 from h2d.locks import Claims, sharing
 from h2d.metrics.image_suite import ImageNetworks
-from h2d.runs import RECORDED, commit, run_folder, versions
-
-SETTINGS, PROTOCOL = "settings.json", "protocol.json"
-"""Written first: what was asked for; and what the loaded system says of itself."""
+from h2d.runs import run_folder
 
 
 def run_evaluation(
@@ -86,38 +79,22 @@ def _evaluate(
     folder: Path,
 ) -> None:
     with sharing(folder, PARTS), Claims(folder) as claims:
-        settings = _settings(system, experiment, selection)
-        _agree(folder / SETTINGS, settings)
+        settings = settings_of(system, experiment, selection)
+        agree(folder / SETTINGS, settings)
         store = Store(folder)
         making = Making(store, data, selection, experiment)
         if making.open_batches() or not (folder / PROTOCOL).is_file():
             (folder / NUMBERS).unlink(missing_ok=True)
             sampler = system.load(experiment, data)
-            _agree(folder / PROTOCOL, _protocol(system, sampler, experiment))
+            agree(folder / PROTOCOL, protocol_of(system, sampler))
             making.run(sampler, detector, claims)
         claims.take(len(selection.batches), wait=True)  # one process works out the numbers
         absent = ImageNetworks.absent(experiment.metrics.foreground)
         if not _is_measured(folder, absent):
-            protocol = _read(folder / PROTOCOL) | settings["data"] | {"absent": absent}
+            protocol = settings["measured"] | settings["data"] | read_record(folder / PROTOCOL) | {"absent": absent}
             with ImageNetworks.load(own_device(), experiment.metrics.foreground) as networks:
                 outcome = measure_store(store, data, selection, protocol, experiment.metrics, networks)
             write_report(store, outcome, selection.numbers)
-
-
-def _protocol(system: Candidate, sampler: Sampler, experiment: Experiment) -> dict[str, Any]:
-    """What decides the pictures, and with it the numbers."""
-    settings = experiment.evaluation
-    return (
-        sampler.protocol()
-        | system.facts()
-        | {
-            "image_size": sampler.size,
-            "batch_size": settings.batch_size,
-            "detector": settings.detector,
-            "metrics": asdict(experiment.metrics),
-            "made_with": {"h2d": __version__, "commit": commit()} | versions(RECORDED),
-        }
-    )
 
 
 def _is_measured(folder: Path, absent: Sequence[str]) -> bool:
@@ -161,60 +138,3 @@ def _split(experiment: Experiment) -> ShardDataset:
     if settings.split not in counts:
         raise DataError(f"{shards} has no split {settings.split!r}", f"evaluation.split={' or '.join(counts)}")
     return ShardDataset(shards, settings.split, lambda raw, draw: dict(raw))
-
-
-def _settings(system: Candidate, experiment: Experiment, selection: Selection) -> dict[str, Any]:
-    """Everything that decides the rows, as far as it is known before anything is loaded."""
-    settings, shards = experiment.evaluation, experiment.data.shards
-    content = " ".join(shard.sha256 for shard in read_manifests(shards).split(settings.split))
-    numbers = " ".join(map(str, selection.numbers))
-    return {
-        "system": system.facts(),
-        "seed": experiment.seed,
-        "image_size": experiment.image_size,
-        "sampling": asdict(experiment.sampling),
-        "metrics": asdict(experiment.metrics),
-        "detector": settings.detector,
-        "batch_size": settings.batch_size,
-        "data": {
-            "shards": shards,
-            "split": settings.split,
-            "content": _sha256(content),
-            "selection": {"samples": len(selection.numbers), "numbers": _sha256(numbers)},
-            "ids": settings.ids,
-            "choose": settings.choose,
-        },
-    }
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _agree(path: Path, facts: dict[str, Any]) -> None:
-    """Write the facts of a new evaluation; refuse a folder that holds one with others.
-
-    Raises:
-        ConfigError: naming what differs.
-        DataError: the file is damaged.
-    """
-    text = json.dumps(facts, indent=1, sort_keys=True).encode() + b"\n"
-    write_once(path, text)
-    there, here = dict(flat(_read(path))), dict(flat(json.loads(text)))
-    if not (differing := [key for key in sorted(there | here) if there.get(key) != here.get(key)]):
-        return
-    first, *others = differing
-    more = f"; also {', '.join(others)}" if others else ""
-    raise ConfigError(
-        f"{path.parent} holds an evaluation with other settings: {first} is {there.get(first)} there and "
-        f"{here.get(first)} now{more}",
-        "choose another run.name=NAME, or remove the folder",
-    )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
-        hint = f"remove {path.parent} and evaluate again: what it holds can no longer be told"
-        raise DataError(f"{path} is damaged: {error}", hint) from error

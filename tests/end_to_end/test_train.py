@@ -103,7 +103,7 @@ def test_a_missing_partner_is_noticed_in_a_dry_run(smoke: Callable[..., Any], tm
         describe(smoke(tmp_path, "outpaint", f"evaluation.partner={tmp_path}/none.ckpt"))
 
 
-@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has it")
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="MPS, which has to be missing here, is there")
 def test_a_missing_device_is_named(smoke: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"trainer\.accelerator=mps"):
         build(smoke(tmp_path, "hand", "trainer.accelerator=mps"))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from h2d.annotators.pose import PoseResult
 from h2d.config import compose
@@ -20,6 +19,8 @@ from h2d.files import sha256_of
 from h2d.images import encode_png
 from h2d.pictures import HandCrops
 from h2d.skeleton import HAND_LABELS, HAND_SLICES
+
+from ..small_networks import small_networks
 
 SIZE = 32
 CROPS = HandCrops(size=SIZE, margin=1.6, sigma_px=2.0, wrist="all")
@@ -50,46 +51,15 @@ def pipeline() -> Any:
 
 def tiny_pipeline(size: int) -> Any:
     """Both stages with a few thousand random weights, for pictures of ``size`` pixels."""
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from diffusers import DDIMScheduler
 
     from h2d.networks.controlnet import load_controlnet
     from h2d.networks.hand_unet import HandUNet
     from h2d.networks.tiny import tiny_tokenizer
     from h2d.pipelines.two_stage import TwoStagePipeline
 
-    torch.manual_seed(0)
     tokenizer = tiny_tokenizer(["a person waves"])
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        cross_attention_dim=16,
-        attention_head_dim=4,
-        norm_num_groups=8,
-    )
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 8, 16),
-        layers_per_block=1,
-        norm_num_groups=8,
-        mid_block_add_attention=False,
-    )
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    unet, vae, text = small_networks(tokenizer)
     two_stage = TwoStagePipeline(
         hand_unet=HandUNet.from_unet(unet, factor=4),
         unet=unet,

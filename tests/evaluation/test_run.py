@@ -84,9 +84,9 @@ def test_another_evaluation_in_the_same_folder_is_refused(experiment: Callable[.
     run_evaluation(experiment(), [Candidate("real")])
     changes = {
         "sampling.guidance_scale=5": "sampling.guidance_scale is 7.5 there and 5.0 now",
-        "metrics.ground_truth=redetected": "metrics.ground_truth is annotation there and redetected now",
+        "metrics.ground_truth=redetected": "measured.metrics.ground_truth is annotation there and redetected now",
         "evaluation.samples=2": "data.selection.numbers is",
-        "seed=1": "seed is 0 there and 1 now",
+        "seed=1": "measured.seed is 0 there and 1 now",
     }
     for change, message in changes.items():
         with pytest.raises(ConfigError, match=message):

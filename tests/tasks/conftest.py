@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from ..small_networks import small_networks
+
 SIZE = 32
 
 
@@ -22,42 +24,11 @@ def tokenizer() -> Any:
 @pytest.fixture
 def parts(tokenizer: Any) -> Any:
     """UNet, frozen parts and noise schedule; latents are 8 x 8 for images of 32 x 32."""
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from diffusers import DDPMScheduler
 
     from h2d.networks.frozen import FrozenParts
 
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        cross_attention_dim=16,
-        attention_head_dim=4,
-        norm_num_groups=8,
-    )
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 8, 16),
-        layers_per_block=1,
-        norm_num_groups=8,
-        mid_block_add_attention=False,
-    )
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    unet, vae, text = small_networks(tokenizer)
     frozen = FrozenParts(vae, text, tokenizer)
     return SimpleNamespace(unet=unet, frozen=frozen, scheduler=DDPMScheduler(beta_schedule="scaled_linear"))
 
