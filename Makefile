@@ -19,7 +19,8 @@ PORT  ?= 6006
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo calibration test proof-data proof-train proof-evaluate proof-sd15 check format tensorboard tiny-base detection mask-quality prep-speed lock clean \
-	data-hagrid data-interhand data-reinterhand data-laion data-folder data-synthetic
+	data-hagrid data-interhand data-reinterhand data-laion data-folder data-synthetic \
+	slurm-check slurm-prepare slurm-train slurm-evaluate slurm-all proof-slurm
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,14 +102,33 @@ data-synthetic: $(READY)  ## rendered people -> shards: OUT=data/people [LIMIT=1
 	$(if $(DRY),@echo) $(PREP) generate synthetic root='$(call required,OUT)/raw' count=$(or $(LIMIT),1000) jobs=$(JOBS)
 	$(if $(DRY),@echo) $(PREP) all synthetic root='$(OUT)/raw' out='$(OUT)' jobs=$(JOBS) $(ARGS)
 
+# NODES=2 GPUS=8 of a training, SHARES=16 of an array, DRY=1 prints the sbatch command only; slurm/README.md
+submit = slurm/submit.sh $(if $(DRY),--dry-run)
+
+slurm-prepare: $(READY)  ## shards by a job array: DATASET=hagrid ROOT=hagrid OUT=data/hagrid [SHARES=16 ARGS=preset=paper DRY=1]
+	@$(submit) prepare all $(call required,DATASET) root='$(call required,ROOT)' out='$(call required,OUT)' $(ARGS)
+
+slurm-train: $(READY)  ## a training as a job: EXP=hand ARGS=data.shards=data/hagrid/shards [NODES=1 GPUS=1 DRY=1]
+	@$(submit) train $(call required,EXP) $(ARGS)
+
+slurm-evaluate: $(READY)  ## an evaluation by a job array: PIPELINE=pipeline ARGS=data.shards=data/hagrid/shards [EXP=evaluate SHARES=4 DRY=1]
+	@$(submit) evaluate $(or $(EXP),evaluate) --pipeline '$(call required,PIPELINE)' $(ARGS)
+
+slurm-all: $(READY)  ## data, trainings and evaluation as a chain of jobs: DATASET=synthetic ARGS=preset=tiny [EXP=name DRY=1]
+	@ROOT='$(ROOT)' slurm/submit_all.sh $(if $(DRY),--dry-run) $(ARGS)
+
+slurm-check: $(READY)  ## are the job scripts in order?
+	$(PY) slurm/check.py
+
 required = $(or $($(1)),$(error $(1) is not set: make $(MAKECMDGOALS) $(1)=...))
 
 # --------------------------------------------------------------------------------------------------------- checks
-check: $(READY)  ## format, lint, types, import contract
+check: $(READY)  ## format, lint, types, import contract, job scripts
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(PY) slurm/check.py
 
 format: $(READY)  ## let ruff format the code and mend what it can
 	$(VENV)/bin/ruff format .
@@ -125,6 +145,9 @@ proof-train: $(READY)  ## the long proofs of training: kills, resumes, ranks, da
 
 proof-evaluate: $(READY)  ## the long proof of evaluation: ten kills among 200 samples (a quarter of an hour on two cores)
 	$(PY) -m pytest tests/evaluation/proofs --proof -q $(ARGS)
+
+proof-slurm: $(READY)  ## the long proofs on a real Slurm of two nodes on this machine (wants its Debian packages, see slurm/README.md)
+	$(PY) -m pytest tests/slurm --proof -q $(ARGS)
 
 SD15 := $(RUNS)/proof-sd15
 SD15_DATA := data.shards=$(SD15)/data/shards model.base=$(SD15)/base run.dir=$(SD15)

@@ -17,6 +17,7 @@ from h2d.bench.command import add_bench
 from h2d.errors import ConfigError, H2DError, SetupError
 from h2d.inspect_commands import add_config, add_data, add_doctor
 from h2d.sample.command import add_sample
+from h2d.stopping import StoppedError, hold_requests
 
 EXAMPLES = """\
 examples:
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
     Returns:
-        0 done, 1 failed, 2 the input is wrong, 130 interrupted.
+        0 done, 1 failed, 2 the input is wrong, 75 stopped by a batch system and to be started again, 130 interrupted.
     """
     # Threads that wait for each other in an endless busy loop slow training down several times when the cores have
     # other work; those that sleep at once, by half when they have none. A short busy loop is good in both cases.
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.overrides = overrides_of(options, leftovers)
         options.command(options)
+    except StoppedError as stop:
+        print(stop.message, file=sys.stderr)
+        return stop.exit_code
     except H2DError as error:
         if options.debug:
             raise
@@ -108,10 +112,16 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from h2d.config import compose, to_yaml
+    from h2d.runs import run_folder
+    from h2d.slurm import Task, check_job
 
+    if not options.dry_run and Task.read():
+        hold_requests()
     experiment, origins = compose(options.experiment, options.overrides)
     if options.dry_run:
         print(to_yaml(experiment, origins))
+    else:
+        check_job(experiment, run_folder(experiment))
     from h2d.quiet import quiet_libraries
 
     quiet_libraries()

@@ -18,17 +18,20 @@ from h2d.pipelines.card import write_card
 def export(hand: Path, outpaint: Path, out: Path) -> Path:
     """Write ``out``: the networks as safetensors, their settings, and a model card.
 
-    The folder appears complete or not at all. Loading it needs this package, and not the checkpoints.
+    The folder appears complete or not at all; one that holds the same export is left as it is. Loading it needs this
+    package, and not the checkpoints.
 
     Args:
         hand: checkpoint of stage I.
         outpaint: checkpoint of stage II.
-        out: must not exist, or be empty.
+        out: must not exist, be empty, or hold an export of these checkpoints.
 
     Raises:
         CheckpointError: a checkpoint is damaged or of another task, or the two do not fit.
-        SetupError: ``out`` holds something, or cannot be written.
+        SetupError: ``out`` holds something else, or cannot be written.
     """
+    if _is_export_of(out, hand, outpaint):
+        return out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SetupError(f"{out} already exists", "choose another --out, or remove it")
     pipeline = two_stage_pipeline(*load_stages(hand, outpaint))
@@ -44,6 +47,15 @@ def export(hand: Path, outpaint: Path, out: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def _is_export_of(folder: Path, *checkpoints: Path) -> bool:
+    """Whether the folder's model card names the checksums of these files."""
+    try:
+        card = (folder / "README.md").read_text()
+        return all(f"sha256: {sha256_of(path)}" in card for path in checkpoints)
+    except OSError:
+        return False
 
 
 def _sources(name: str, hand: Path, outpaint: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from h2d.experiment import SamplingConfig
 from h2d.pictures import HandCrops, Picture, to_uint8
 from h2d.pipelines.outpaint import OutpaintOutput
 from h2d.randomness import picture_generator, preserved_rng
+from h2d.stopping import until_requested
 from h2d.tasks.base import DiffusionTask
 from h2d.tasks.hand import HandGenerator
 from h2d.tasks.outpaint import Outpainter
@@ -34,6 +35,9 @@ def measure_task(
     world_size: int = 1,
 ) -> Measurement:
     """Sample and measure a task in training; exchanges nothing with other ranks.
+
+    Raises:
+        StoppedError: a batch system asks for the end of the job.
 
     Args:
         task: of stage I or II.
@@ -56,11 +60,11 @@ def measure_task(
     outpaint = task if isinstance(task, Outpainter) else partner
     if isinstance(hand, HandGenerator) and isinstance(outpaint, Outpainter):
         sampler = TwoStages(two_stage_pipeline(hand, outpaint), seed, sampling)
-        return measure(sampler, samples, metrics=task.experiment.metrics, detector=detector, **options)
+        return measure(sampler, until_requested(samples), metrics=task.experiment.metrics, detector=detector, **options)
     if isinstance(hand, HandGenerator):
         crops = hand_crops(hand)
         stage = hand_pipeline(hand)
-        return measure_hands(stage, samples, crops=crops, seed=seed, sampling=sampling, **options)
+        return measure_hands(stage, until_requested(samples), crops=crops, seed=seed, sampling=sampling, **options)
     assert isinstance(outpaint, Outpainter)
     shown = samples[: settings.grid_samples] if rank == 0 else []
     return Measurement(None, {}, sample_outpainting(outpaint, shown, seed=seed, sampling=sampling))
@@ -79,7 +83,7 @@ def sample_outpainting(
     size, pipeline = task.experiment.image_size, outpaint_pipeline(task)
     pictures = []
     with preserved_rng():
-        for index, sample in enumerate(samples):
+        for index, sample in enumerate(until_requested(samples)):
             example = outpaint_example(sample, size=size)
             hint, canvas, hand_mask = (example[name][None] for name in ("hint", "canvas", "hand_mask"))
             output = pipeline(

@@ -19,6 +19,7 @@ from h2d.config import Experiment, to_yaml
 from h2d.errors import CheckpointError, ConfigError
 from h2d.files import write_atomic
 from h2d.seals import check_seal
+from h2d.slurm import job_id
 
 RECORDED = ("torch", "lightning", "diffusers", "transformers", "torchmetrics", "mediapipe", "numpy")
 """Packages whose versions can change a result."""
@@ -151,9 +152,10 @@ def _starts(record: Path) -> list[Any]:
 
 
 def provenance() -> dict[str, Any]:
-    """What made a result: command, time, versions and the commit of the code, ``+`` marking uncommitted changes."""
+    """What made a result: command, job of Slurm, time, versions, commit of the code (``+``: with changes)."""
     return {
         "command": " ".join(["h2d", *sys.argv[1:]]),
+        "job": job_id(),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "h2d": __version__,
         "commit": commit(),

@@ -27,6 +27,7 @@ from h2d.monitoring import measure_task
 from h2d.randomness import preserved_rng
 from h2d.remarks import Remarks
 from h2d.runs import run_folder
+from h2d.stopping import StoppedError, stop_requested
 from h2d.tasks.base import DiffusionTask
 from h2d.undisturbed import undisturbed
 
@@ -113,7 +114,8 @@ class TwoStageEvaluation(L.Callback):
         with preserved_rng():
             measurement = self._try_to_measure(trainer, task)
             if not trainer.strategy.reduce_boolean_decision(measurement is not None):
-                self._count_failure(trainer)
+                if not stop_requested():
+                    self._count_failure(trainer)
             elif measurement is not None:
                 measurement.gather()
                 masks, empty = _sum(trainer, measurement.masks, measurement.empty_masks)
@@ -124,6 +126,9 @@ class TwoStageEvaluation(L.Callback):
     def _try_to_measure(self, trainer: L.Trainer, task: DiffusionTask) -> Measurement | None:
         try:
             return self._measure(trainer, task, self._samples, self.experiment.sampling, detect=True)
+        except StoppedError:
+            if trainer.is_global_zero:
+                _warn(f"evaluation at step {trainer.global_step:,} left out: a stop was requested")
         except Exception as error:
             self._say_failed(trainer, error)
         # only here is the traceback gone, and with it what it kept in memory

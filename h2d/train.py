@@ -12,6 +12,7 @@ from pathlib import Path
 import lightning as L
 import torch
 import torch.distributed as dist
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
@@ -28,6 +29,8 @@ from h2d.files import holding
 from h2d.plan import check_partner, with_total_steps
 from h2d.resume import check_resumable, data_fingerprint
 from h2d.runs import choose_checkpoint, commit, prepare_folder, run_folder, write_records
+from h2d.slurm import Task
+from h2d.stopping import StoppedError, end_children
 from h2d.tasks import build_task
 from h2d.tasks.base import DiffusionTask
 from h2d.tasks.hand import HandGenerator
@@ -63,6 +66,7 @@ def train(experiment: Experiment, resume: str = "never") -> Path:
 
     Raises:
         H2DError: the data, the base model or the checkpoint is not what it should be.
+        StoppedError: a stop was requested, see :class:`h2d.stop_on_request.StopOnRequest`.
     """
     folder = run_folder(experiment)
     checkpoint = choose_checkpoint(folder, resume)
@@ -89,6 +93,9 @@ def train(experiment: Experiment, resume: str = "never") -> Path:
 def _fit(run: Run, checkpoint: Path | None) -> None:
     try:
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
+    except StoppedError:
+        if run.trainer.is_global_zero:  # srun ends all ranks when one fails, and this one may still be closing files
+            raise
     except SystemExit:
         if run.trainer.interrupted:  # Lightning turns Ctrl-C into an exit with status 1
             raise KeyboardInterrupt from None
@@ -98,6 +105,8 @@ def _fit(run: Run, checkpoint: Path | None) -> None:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise _lost(run, error) from error
         raise
+    finally:
+        end_children()
 
 
 def _end_other_ranks(trainer: L.Trainer) -> None:
@@ -197,11 +206,16 @@ def _trainer(experiment: Experiment, first_step: int) -> L.Trainer:
         log_every_n_steps=settings.log_every_n_steps,
         logger=Board(folder, first_step),
         callbacks=build_callbacks(experiment),
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *_environment()],
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def _environment() -> list[SLURMEnvironment]:
+    """Under Slurm, without Lightning's own requeue: it saves inside a signal handler, where ranks hang."""
+    return [SLURMEnvironment(auto_requeue=False)] if Task.read() and SLURMEnvironment.detect() else []
 
 
 def _strategy(experiment: Experiment) -> Strategy | str:

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+
+from ...checkpoint_states import state_differences
 
 DRIVER = Path(__file__).with_name("driver.py")
 
@@ -78,23 +80,7 @@ def run(launch: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> Callabl
     return whole
 
 
-def differing(one: Any, two: Any, path: str = "") -> list[str]:
-    """Names of the values in which two checkpoints differ by a bit."""
-    if isinstance(one, Mapping) and isinstance(two, Mapping):
-        keys = one.keys() | two.keys()
-        return [name for key in keys for name in differing(one.get(key), two.get(key), f"{path}/{key}")]
-    if isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)) and len(one) == len(two):
-        return [name for i, pair in enumerate(zip(one, two, strict=True)) for name in differing(*pair, f"{path}/{i}")]
-    if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
-        return [] if torch.equal(one, two) else [path]
-    return [] if one == two else [path]
-
-
-STATE = ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "global_step", "averaging_state")
-"""What a resumed run has to end with to the bit: weights, averages, optimiser, schedule."""
-
-
 @pytest.fixture
 def same_state() -> Callable[[dict[str, Any], dict[str, Any]], list[str]]:
     """Names of what differs between the ends of two runs."""
-    return lambda one, two: [name for key in STATE for name in differing(one.get(key), two.get(key), key)]
+    return state_differences

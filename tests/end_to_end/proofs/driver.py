@@ -2,7 +2,7 @@
 
 Every rank notes in ``rank-R.json`` of the run's folder what it trained on and ended with. FAULTS is a JSON object:
 ``nan`` {"rank", "steps"} puts a NaN into the picture of that rank's batch in these steps; ``die`` or ``stall`` {"rank",
-"step"} kills or stops that rank with a signal; ``weights`` true notes every step's samples.
+"step"} kills or stops that rank with a signal; ``slow`` {"rank", "seconds"} lets that rank take longer for each step.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 import lightning as L
@@ -42,6 +43,9 @@ class Faults(L.Callback):
     ) -> None:
         step = trainer.global_step
         self.samples.setdefault(step, []).extend(batch["key"])
+        slow = self.faults.get("slow", {})
+        if trainer.global_rank == slow.get("rank"):
+            time.sleep(slow["seconds"])
         nan = self.faults.get("nan", {})
         if trainer.global_rank == nan.get("rank") and step in nan["steps"]:
             batch["image"][0, 0, 0, 0] = float("nan")
