@@ -113,15 +113,16 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 def _train(options: argparse.Namespace) -> None:
     from h2d.config import compose, to_yaml
     from h2d.runs import run_folder
-    from h2d.slurm import Task, check_job
+    from h2d.slurm import Task, check_job, one_voice
 
     if not options.dry_run and Task.read():
         hold_requests()
-    experiment, origins = compose(options.experiment, options.overrides)
+    with one_voice():
+        experiment, origins = compose(options.experiment, options.overrides)
+        if not options.dry_run:
+            check_job(experiment, run_folder(experiment))
     if options.dry_run:
         print(to_yaml(experiment, origins))
-    else:
-        check_job(experiment, run_folder(experiment))
     from h2d.quiet import quiet_libraries
 
     quiet_libraries()

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from h2d.errors import ConfigError, SetupError
+from h2d.errors import ConfigError, H2DError, SetupError
 from h2d.experiment import Experiment
 
 IGNORED_NAMES = ("bash", "interactive")
@@ -62,10 +63,23 @@ class Task:
         )
 
 
+@contextmanager
+def one_voice() -> Iterator[None]:
+    """Of several tasks with the same error only the first one raises it; its exit ends the others."""
+    try:
+        yield
+    except H2DError as error:
+        task = Task.read()
+        if task is None or task.rank == 0:
+            raise
+        time.sleep(OTHERS_WAIT_S)
+        sys.exit(error.exit_code)
+
+
 def check_job(experiment: Experiment, folder: Path) -> None:
     """Find out, before ranks wait for each other for ever, whether the job is what the experiment wants.
 
-    Does nothing outside a job. Of several tasks the first one speaks.
+    Does nothing outside a job.
 
     Args:
         experiment: ``trainer`` is used.
@@ -78,17 +92,12 @@ def check_job(experiment: Experiment, folder: Path) -> None:
     task = Task.read()
     if task is None:
         return
-    problem = next(problems(task, experiment), None)
-    if problem is None and task.rank == 0 and (owner := _owner(folder)) not in (None, task.job) and _runs(owner):
+    for what, change in problems(task, experiment):
+        raise ConfigError(what, change)
+    if task.rank == 0 and (owner := _owner(folder)) not in (None, task.job) and _runs(owner):
         raise SetupError(
             f"job {owner} trains in {folder}", f"wait for it, `scancel {owner}`, or choose another run.name"
         )
-    if problem is None:
-        return
-    if task.rank > 0:  # the first task says it, and its exit ends the others
-        time.sleep(OTHERS_WAIT_S)
-        sys.exit(ConfigError.exit_code)
-    raise ConfigError(*problem)
 
 
 def problems(task: Task, experiment: Experiment) -> Iterator[tuple[str, str]]:

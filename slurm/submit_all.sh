@@ -31,7 +31,7 @@ common=("data.shards=$data/shards" "run.dir=$runs" "$@")
 last() { echo "$runs/$1/checkpoints/last.ckpt"; }
 
 ids=()
-trap '[ ${#ids[@]} -eq 0 ] || [ ${#dry[@]} -gt 0 ] || scancel "${ids[@]}"' ERR
+trap '[ $? -eq 0 ] || [ ${#ids[@]} -eq 0 ] || [ ${#dry[@]} -gt 0 ] || scancel "${ids[@]}"' EXIT
 submit() { # submit WHAT AFTER WORD ...: a job that starts when AFTER allows it, whose number is kept in $job
     local what=$1 after=$2
     shift 2

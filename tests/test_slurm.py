@@ -9,7 +9,7 @@ import pytest
 from h2d import slurm
 from h2d.errors import ConfigError, SetupError
 from h2d.experiment import Experiment, TrainerConfig
-from h2d.slurm import Task, check_job, problems
+from h2d.slurm import Task, check_job, one_voice, problems
 
 TASK = Task(job="7", name="h2d-train", rank=0, tasks=16, nodes=2, per_node=8, gpus=8, stepped=True)
 VARIABLES = {
@@ -84,11 +84,12 @@ def in_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("in_a_job")
 def test_the_first_task_speaks_for_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    check_job(experiment(), tmp_path)
-    with pytest.raises(SystemExit):
+    with one_voice():
+        check_job(experiment(), tmp_path)
+    with pytest.raises(SystemExit), one_voice():
         check_job(experiment(devices=4), tmp_path)
     monkeypatch.setenv("SLURM_PROCID", "0")
-    with pytest.raises(ConfigError, match="16 tasks on 2 nodes"):
+    with pytest.raises(ConfigError, match="16 tasks on 2 nodes"), one_voice():
         check_job(experiment(devices=4), tmp_path)
 
 

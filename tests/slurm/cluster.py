@@ -33,8 +33,8 @@ SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
 CredType=cred/munge
-# a requeued job waits until its old credential is out of date: 2 minutes by default
-AuthInfo=socket={folder}/munge.socket,cred_expire=3
+# a requeued job waits until its old credential is out of date: 2 minutes by default, and for values below 5
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 SlurmctldPort={ports[0]}
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.%n.pid
@@ -74,7 +74,7 @@ GresTypes=gpu
 DebugFlags=NO_CONF_HASH
 NodeName={nodes[0]} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=32 RealMemory=1000000 Gres=gpu:8
 NodeName={nodes[1]} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=32 RealMemory=1000000 Gres=gpu:8
-PartitionName=test Nodes={nodes[0]},{nodes[1]} Default=YES DefaultTime=10 MaxTime=1-0 PriorityTier=1
+PartitionName=test Nodes={nodes[0]},{nodes[1]} Default=YES DefaultTime=10 MaxTime=1-0 PriorityTier=1 GraceTime=20
 PartitionName=urgent Nodes={nodes[0]},{nodes[1]} DefaultTime=10 MaxTime=1-0 PriorityTier=9
 """
 

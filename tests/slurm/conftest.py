@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from ..end_to_end.conftest import base, shards, smoke, stages
 from .cluster import PACKAGES, Cluster, missing
+
+__all__ = ["base", "shards", "smoke", "stages"]  # fixtures
 
 BIN = Path(sys.executable).parent
 SITE = """\

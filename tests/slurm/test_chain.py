@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -22,8 +24,19 @@ SHAPE = {
 }
 
 
+def parts(folder: Path) -> tuple[dict[str, object], dict[str, bytes]]:
+    """Numbers of an evaluation, without how they came about, and its rows and pictures."""
+    numbers = json.loads((folder / "metrics.json").read_text())
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix in (".npz", ".jpg", ".png", ".jsonl")]
+    numbers.pop("provenance")
+    return numbers, {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 @pytest.mark.slow
-def test_the_whole_way(checkout: Checkout, cluster: Cluster, base: object) -> None:
+def test_the_whole_way(checkout: Checkout, cluster: Cluster, base: Path) -> None:
+    """The evaluation by an array is that of a single process, too."""
+    from h2d.cli import main
+
     settings = [word.format(base=base) for word in SETTINGS]
     printed = cluster("slurm/submit_all.sh", *settings, cwd=checkout.folder, **SHAPE)
     jobs = dict(re.findall(r"^(\w+) +job (\d+)", printed, re.M))
@@ -32,22 +45,24 @@ def test_the_whole_way(checkout: Checkout, cluster: Cluster, base: object) -> No
     for name, job in jobs.items():
         states = cluster.wait(job)
         assert {state.state for state in states.values()} == {"COMPLETED"}, (name, checkout.log(job))
-    assert (checkout.folder / "runs" / "chain" / "evaluation" / "index.html").is_file()
+    runs = checkout.folder / "runs" / "chain"
+    assert (runs / "evaluation" / "index.html").is_file()
     assert "mask_iou" in checkout.log(jobs["table"])
-    again = cluster("slurm/submit_all.sh", *settings, cwd=checkout.folder, **SHAPE)
-    jobs = dict(re.findall(r"^(\w+) +job (\d+)", again, re.M))
-    assert {state.state for state in cluster.wait(jobs["hand"]).values()} == {"COMPLETED"}, checkout.log(jobs["hand"])
-    assert "is complete" in checkout.log(jobs["hand"])
-    cluster("scancel", *jobs.values())
+    words = ["evaluate", *SHAPE["EVALUATE"].split(), "--pipeline", str(runs / "pipeline"), *settings]
+    shards = checkout.folder / "data" / "chain" / "shards"
+    alone = checkout.folder / "alone"
+    assert main([*words, f"data.shards={shards}", f"run.dir={alone}", "run.name=evaluation"]) == 0
+    numbers, rows = parts(runs / "evaluation" / "h2d")
+    assert (numbers, rows) == parts(alone / "evaluation" / "h2d")
+    assert len(rows) > 3
 
 
 def test_a_dry_run_submits_nothing(checkout: Checkout, cluster: Cluster) -> None:
-    before = cluster("squeue", "--noheader")
     done = cluster.result("slurm/submit_all.sh", "--dry-run", "preset=tiny", cwd=checkout.folder, **SHAPE)
     assert done.returncode == 0
     assert done.stderr.count("sbatch --job-name=h2d-chain-") == 7
     assert "--dependency=afterok:h2d-chain-prepare" in done.stderr
-    assert cluster("squeue", "--noheader") == before
+    assert "h2d-chain" not in cluster("squeue", "--noheader", "--format=%j")
 
 
 def test_a_mistake_in_any_job_keeps_all_out_of_the_queue(checkout: Checkout, cluster: Cluster) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from .cluster import Cluster, State
 from .conftest import Checkout
 
 RECIPE = [
-    "trainer.max_steps=24",
+    "trainer.max_steps=18",
     "trainer.global_batch=8",
     "data.batch_size=1",  # four accumulated batches of each rank
     "data.num_workers=1",
@@ -48,43 +49,128 @@ def with_faults(checkout: Checkout, **faults: Any) -> None:
     checkout.site(folder)
 
 
+@pytest.fixture(scope="module")
+def ends() -> dict[str, dict[str, Any]]:
+    """The last checkpoint of a job that nobody disturbs, once there is one."""
+    return {}
+
+
 @pytest.fixture
-def undisturbed(make_checkout: Callable[[str], Checkout], cluster: Cluster, world: list[str]) -> dict[str, Any]:
-    """The last checkpoint of a job that nobody disturbs."""
-    checkout = make_checkout("undisturbed")
+def undisturbed(
+    make_checkout: Callable[[str], Checkout], cluster: Cluster, world: list[str], ends: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """The same."""
+    if not ends:
+        checkout = make_checkout("undisturbed")
+        job = checkout.sbatch(*TWO_NODES, "slurm/train.sbatch", "hand", *world, *RECIPE)
+        assert cluster.wait(job) == DONE, checkout.log(job)
+        ends["hand"] = last(checkout)
+    return ends["hand"]
+
+
+def ranks_import(checkout: Checkout, cluster: Cluster, job: str) -> None:
+    """Wait until the ranks of a job are there, and before they are ready."""
+    while f"{job}.0" not in cluster("squeue", "--steps", "--noheader", "--jobs", job, check=False):
+        time.sleep(0.2)
+    time.sleep(1)
+    assert "training into" not in checkout.log(job)
+
+
+def ended_well(checkout: Checkout, cluster: Cluster, job: str) -> int:
+    """Wait for the end of a job; how often it started again."""
+    state = cluster.wait(job, seconds=400)[""]
+    assert (state.state, state.code) == ("COMPLETED", "0:0"), checkout.log(job)
+    return state.restarts
+
+
+def test_signals_to_ranks_out_of_step_cost_nothing(
+    checkout: Checkout, cluster: Cluster, world: list[str], undisturbed: dict[str, Any]
+) -> None:
+    """While the ranks import, in the middle, and after the last step; one rank is slower than the other."""
+    with_faults(checkout, slow={"rank": 1, "seconds": 0.2})
     job = checkout.sbatch(*TWO_NODES, "slurm/train.sbatch", "hand", *world, *RECIPE)
-    assert cluster.wait(job) == DONE, checkout.log(job)
-    return last(checkout)
+    ranks_import(checkout, cluster, job)
+    cluster("scancel", "--signal=TERM", job)
+    checkout.until(job, "stopped at step 1 of 18")
+    checkout.until(job, "start 2")
+    checkout.until(job, "step 9 of 18")
+    cluster("scancel", "--signal=USR1", job)
+    checkout.until(job, "start 3")
+    checkout.until(job, "step 18 of 18")
+    cluster("scancel", "--signal=USR1", job)
+    assert ended_well(checkout, cluster, job) == 2
+    assert checkout.log(job).count("goes back into the queue") == 2
+    assert state_differences(last(checkout), undisturbed) == []
 
 
-def test_signals_cost_nothing(
+@pytest.mark.usefixtures("only_long")
+def test_five_signals_a_time_limit_a_preemption_and_a_failed_node(
     checkout: Checkout,
     cluster: Cluster,
     world: list[str],
     undisturbed: dict[str, Any],
-    long: bool,
     figures: Callable[[str], None],
 ) -> None:
-    """During the imports, in the middle, after the last step; the long form adds a preemption and a time limit."""
-    limit = ("--time=2", "--signal=USR1@60") if long else ()
-    job = checkout.sbatch(*TWO_NODES, *limit, "slurm/train.sbatch", "hand", *world, *RECIPE)
-    cluster.wait(job, until=["RUNNING"])
-    checkout.until(job, "-- job")
-    cluster("scancel", "--signal=TERM", job)  # to ranks that import
-    checkout.until(job, "stopped at step 1 of 24")
-    requests = 1
-    checkout.until(job, "start 2")
-    steps = ("step 5 of 24", "step 12 of 24") if long else ("step 12 of 24",)
-    for number, step in enumerate(steps):
-        checkout.until(job, step)
-        cluster("scancel", "--signal=USR1" if number == 0 else "--signal=TERM", job)
-        requests += 1
-        checkout.until(job, f"start {requests + 1}")
-    checkout.until(job, "step 24 of 24")
+    """Everything that ends jobs, to one job."""
+    with_faults(checkout, slow={"rank": 0, "seconds": 0.5})
+    job = checkout.sbatch(*TWO_NODES, "slurm/train.sbatch", "hand", *world, *RECIPE)
+    ranks_import(checkout, cluster, job)
     cluster("scancel", "--signal=USR1", job)
-    state = cluster.wait(job)[""]
-    assert (state.state, state.code) == ("COMPLETED", "0:0"), checkout.log(job)
-    assert state.restarts >= requests
-    assert checkout.log(job).count("goes back into the queue") == state.restarts
+    checkout.until(job, "stopped at step 1 of 18")
+    for start, (step, name) in enumerate((("step 3 of", "USR1"), ("step 6 of", "TERM")), 2):
+        checkout.until(job, f"start {start}")
+        checkout.until(job, step)
+        cluster("scancel", f"--signal={name}", job)
+        checkout.until(job, f"start {start + 1}")
+    checkout.until(job, "step 9 of")
+    urgent = cluster("sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null",
+                     "--wrap=sleep 1", cwd=checkout.folder)  # fmt: skip
+    checkout.until(job, "start 5")
+    assert cluster.wait(urgent)[""].state == "COMPLETED"
+    checkout.until(job, "step 12 of")
+    cluster("scontrol", "update", "NodeName=127.0.0.2", "State=DOWN", "Reason=test")
+    cluster.wait(job, until=["PENDING"])
+    cluster("scontrol", "update", "NodeName=127.0.0.2", "State=RESUME")
+    checkout.until(job, "start 6")
+    checkout.until(job, "step 18 of")
+    cluster("scancel", "--signal=USR1", job)
+    restarts = ended_well(checkout, cluster, job)
+    assert restarts == 5
     assert state_differences(last(checkout), undisturbed) == []
-    figures(f"{state.restarts} requeues and a signal after the last step: bit-identical")
+    figures("USR1 twice, TERM, a preemption, a failed node, and USR1 after the last step: bit-identical")
+
+
+@pytest.mark.usefixtures("only_long")
+def test_a_time_limit(
+    checkout: Checkout,
+    cluster: Cluster,
+    world: list[str],
+    undisturbed: dict[str, Any],
+    figures: Callable[[str], None],
+) -> None:
+    """Slurm itself sends the signal; a limit is a minute at least, and is looked at twice a minute."""
+    with_faults(checkout, slow={"rank": 0, "seconds": 8})
+    limit = ("--time=2", "--signal=USR1@60")
+    job = checkout.sbatch(*TWO_NODES, *limit, "slurm/train.sbatch", "hand", *world, *RECIPE)
+    restarts = ended_well(checkout, cluster, job)
+    assert restarts >= 1
+    assert state_differences(last(checkout), undisturbed) == []
+    figures(f"{restarts} time limits: bit-identical")
+
+
+@pytest.mark.usefixtures("only_long")
+def test_ranks_out_of_step_never_hang(
+    make_checkout: Callable[[str], Checkout], cluster: Cluster, world: list[str], figures: Callable[[str], None]
+) -> None:
+    """Ten runs, one rank slower by a second for each step, signalled at another moment each time."""
+    for number in range(10):
+        checkout = make_checkout(f"run{number}")
+        with_faults(checkout, slow={"rank": number % 2, "seconds": 1})
+        settings = [*RECIPE, "trainer.max_steps=4"]
+        settings.remove("trainer.max_steps=18")
+        job = checkout.sbatch(*TWO_NODES, "slurm/train.sbatch", "hand", *world, *settings)
+        checkout.until(job, "step 1 of 4")
+        time.sleep(number / 7)
+        cluster("scancel", "--signal=USR1", job)
+        assert ended_well(checkout, cluster, job) == 1
+    figures("10 of 10 runs with ranks out of step stopped, came back and ended")
