@@ -129,6 +129,12 @@ def job_id() -> str | None:
     return os.environ.get("SLURM_JOB_ID")
 
 
+def number_among_others(environment: Mapping[str, str] = os.environ) -> int:
+    """Of the task of an array, of the task of a step, or of torchrun's process; 0 alone."""
+    process = environment.get("SLURM_PROCID") or environment.get("RANK") or "0"
+    return int(environment.get("SLURM_ARRAY_TASK_ID") or "0") + int(process)
+
+
 def _count(text: str | None) -> int | None:
     return int(text) if text and text.isdigit() else None
 

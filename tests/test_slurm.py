@@ -41,6 +41,12 @@ def test_no_task_outside_a_job_and_under_torchrun() -> None:
     assert Task.read(VARIABLES | {"TORCHELASTIC_RUN_ID": "x"}) is None
 
 
+def test_numbers_of_processes_that_share_work() -> None:
+    assert slurm.number_among_others({}) == 0
+    assert slurm.number_among_others({"RANK": "3"}) == 3
+    assert slurm.number_among_others({"SLURM_ARRAY_TASK_ID": "5", "SLURM_PROCID": "0"}) == 5
+
+
 def test_gpus_are_those_that_a_task_sees() -> None:
     task = Task.read(VARIABLES | {"CUDA_VISIBLE_DEVICES": "0"})
     assert task is not None
