@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import torch
@@ -18,7 +19,6 @@ from h2d.experiment import SamplingConfig
 from h2d.pictures import HandCrops, Picture, to_uint8
 from h2d.pipelines.outpaint import OutpaintOutput
 from h2d.randomness import picture_generator, preserved_rng
-from h2d.stopping import until_requested
 from h2d.tasks.base import DiffusionTask
 from h2d.tasks.hand import HandGenerator
 from h2d.tasks.outpaint import Outpainter
@@ -27,7 +27,7 @@ from h2d.tasks.outpaint import Outpainter
 def measure_task(
     task: DiffusionTask,
     partner: DiffusionTask | None,
-    samples: Sequence[Sample],
+    samples: Iterable[Sample],
     *,
     sampling: SamplingConfig,
     detector: Finder | None,
@@ -35,9 +35,6 @@ def measure_task(
     world_size: int = 1,
 ) -> Measurement:
     """Sample and measure a task in training; exchanges nothing with other ranks.
-
-    Raises:
-        StoppedError: a batch system asks for the end of the job.
 
     Args:
         task: of stage I or II.
@@ -60,13 +57,13 @@ def measure_task(
     outpaint = task if isinstance(task, Outpainter) else partner
     if isinstance(hand, HandGenerator) and isinstance(outpaint, Outpainter):
         sampler = TwoStages(two_stage_pipeline(hand, outpaint), seed, sampling)
-        return measure(sampler, until_requested(samples), metrics=task.experiment.metrics, detector=detector, **options)
+        return measure(sampler, samples, metrics=task.experiment.metrics, detector=detector, **options)
     if isinstance(hand, HandGenerator):
         crops = hand_crops(hand)
         stage = hand_pipeline(hand)
-        return measure_hands(stage, until_requested(samples), crops=crops, seed=seed, sampling=sampling, **options)
+        return measure_hands(stage, samples, crops=crops, seed=seed, sampling=sampling, **options)
     assert isinstance(outpaint, Outpainter)
-    shown = samples[: settings.grid_samples] if rank == 0 else []
+    shown = islice(samples, settings.grid_samples) if rank == 0 else []
     return Measurement(None, {}, sample_outpainting(outpaint, shown, seed=seed, sampling=sampling))
 
 
@@ -77,13 +74,13 @@ def hand_crops(task: HandGenerator) -> HandCrops:
 
 
 def sample_outpainting(
-    task: Outpainter, samples: Sequence[Sample], *, seed: int, sampling: SamplingConfig
+    task: Outpainter, samples: Iterable[Sample], *, seed: int, sampling: SamplingConfig
 ) -> list[Picture]:
     """Stage II alone, around the hands of the real pictures."""
     size, pipeline = task.experiment.image_size, outpaint_pipeline(task)
     pictures = []
     with preserved_rng():
-        for index, sample in enumerate(until_requested(samples)):
+        for index, sample in enumerate(samples):
             example = outpaint_example(sample, size=size)
             hint, canvas, hand_mask = (example[name][None] for name in ("hint", "canvas", "hand_mask"))
             output = pipeline(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from itertools import islice
@@ -27,7 +28,7 @@ from h2d.monitoring import measure_task
 from h2d.randomness import preserved_rng
 from h2d.remarks import Remarks
 from h2d.runs import run_folder
-from h2d.stopping import StoppedError, stop_requested
+from h2d.stopping import StoppedError, stop_requested, until_requested
 from h2d.tasks.base import DiffusionTask
 from h2d.undisturbed import undisturbed
 
@@ -125,7 +126,7 @@ class TwoStageEvaluation(L.Callback):
 
     def _try_to_measure(self, trainer: L.Trainer, task: DiffusionTask) -> Measurement | None:
         try:
-            return self._measure(trainer, task, self._samples, self.experiment.sampling, detect=True)
+            return self._measure(trainer, task, until_requested(self._samples), self.experiment.sampling, detect=True)
         except StoppedError:
             if trainer.is_global_zero:
                 _warn(f"evaluation at step {trainer.global_step:,} left out: a stop was requested")
@@ -168,7 +169,7 @@ class TwoStageEvaluation(L.Callback):
         self,
         trainer: L.Trainer,
         task: DiffusionTask,
-        samples: list[Sample],
+        samples: Iterable[Sample],
         sampling: SamplingConfig,
         detect: bool,
     ) -> Measurement:

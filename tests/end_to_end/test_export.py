@@ -45,7 +45,7 @@ def test_nothing_but_the_folder_is_left(pipeline: Path) -> None:
     assert [path.name for path in pipeline.parent.iterdir()] == ["pipeline"]
 
 
-def test_command_prints_the_folder_and_refuses_to_overwrite(
+def test_command_prints_the_folder_and_overwrites_no_other(
     stages: dict[str, Path], tmp_path: Path, capsys: Any
 ) -> None:
     words = [
@@ -59,6 +59,12 @@ def test_command_prints_the_folder_and_refuses_to_overwrite(
     ]
     assert main(words) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "p")
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "p").rglob("*")}
+    assert main(words) == 0, "the same export again is none"
+    assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "p").rglob("*")}
+    card = tmp_path / "p" / "README.md"
+    card.write_text(card.read_text().replace("sha256: ", "sha256: 0"))
+    capsys.readouterr()
     assert main(words) == 2
     assert "already exists" in capsys.readouterr().err
 
