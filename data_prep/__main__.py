@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choose("stage", args.stage, tuple(STAGES))
         choose("data set", args.dataset, NAMES)
         settings = parse(args.dataset, args.pairs)
-        _run(args.stage, args.dataset, settings, retry=args.retry_failed)
+        if not args.dry_run:
+            _run(args.stage, args.dataset, settings, retry=args.retry_failed)
         return 0
     except H2DError as error:
         if args.debug:
@@ -109,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="try images again that could not be judged: unreadable files, processes that died",
     )
+    parser.add_argument("--dry-run", action="store_true", help="look at the words only, and do nothing")
     parser.add_argument("--debug", action="store_true", help="show a traceback")
     return parser
 

@@ -119,21 +119,21 @@ def _train(options: argparse.Namespace) -> None:
         hold_requests()
     with one_voice():
         experiment, origins = compose(options.experiment, options.overrides)
-        if not options.dry_run:
+        if options.dry_run:
+            print(to_yaml(experiment, origins))
+        else:
             check_job(experiment, run_folder(experiment))
-    if options.dry_run:
-        print(to_yaml(experiment, origins))
-    from h2d.quiet import quiet_libraries
+        from h2d.quiet import quiet_libraries
 
-    quiet_libraries()
-    if options.dry_run:
-        from h2d.plan import describe
+        quiet_libraries()
+        if options.dry_run:
+            from h2d.plan import describe
 
-        print(describe(experiment, options.resume))
-    else:
-        from h2d.train import train
+            print(describe(experiment, options.resume))
+        else:
+            from h2d.train import train
 
-        train(experiment, options.resume)
+            train(experiment, options.resume)
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:

@@ -6,16 +6,23 @@ import argparse
 from pathlib import Path
 
 from h2d.arguments import command, takes_overrides
-from h2d.errors import ConfigError
+from h2d.errors import CheckpointError, ConfigError
 
 
 def add_config(commands: argparse._SubParsersAction) -> None:
-    """``h2d config show | explain | list | diff``."""
+    """``h2d config show | check | explain | list | diff``."""
     text = "look at experiments"
     verbs = commands.add_parser("config", help=text, description=text).add_subparsers(metavar="VERB", required=True)
     show = command(verbs, "show", _config_show, "an experiment with every setting, and where each was set")
     show.add_argument("experiment")
     takes_overrides(show)
+    check = command(
+        verbs, "check", _config_check, "would a job start? looks at settings and paths, prints the run's folder"
+    )
+    check.add_argument("experiment")
+    check.add_argument("--pipeline", type=Path, metavar="DIR", help="of an evaluation")
+    check.add_argument("--later", action="store_true", help="data, checkpoints and pipeline are made by jobs before")
+    takes_overrides(check)
     explain = command(verbs, "explain", _config_explain, "every setting, its default and what it does")
     explain.add_argument("prefix", nargs="?", default="", help="start of the keys, `trainer` for example")
     command(verbs, "list", _config_list, "experiments and presets")
@@ -31,6 +38,20 @@ def _config_show(options: argparse.Namespace) -> None:
 
     experiment, origins = for_display(options.experiment, options.overrides)
     print(to_yaml(experiment, origins), end="")
+
+
+def _config_check(options: argparse.Namespace) -> None:
+    from h2d.config import compose
+    from h2d.data.shards import read_manifests
+    from h2d.runs import check_partner, run_folder
+
+    experiment = compose(options.experiment, options.overrides).experiment
+    if not options.later:
+        read_manifests(experiment.data.shards)
+        check_partner(experiment)
+        if options.pipeline is not None and not (options.pipeline / "model_index.json").is_file():
+            raise CheckpointError(f"{options.pipeline} is no pipeline folder", "`h2d export` makes one")
+    print(run_folder(experiment).absolute())
 
 
 def _config_explain(options: argparse.Namespace) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 from h2d.data.shards import Manifest, read_manifests
-from h2d.errors import CheckpointError, DataError
+from h2d.errors import DataError
 from h2d.experiment import Experiment
 from h2d.memory import AVERAGE, MOMENTS, WEIGHT, Memory, estimate
 from h2d.resume import check_resumable
-from h2d.runs import choose_checkpoint, run_folder
+from h2d.runs import check_partner, choose_checkpoint, run_folder
 
 
 def describe(experiment: Experiment, resume: str = "never") -> str:
@@ -42,19 +41,6 @@ def describe(experiment: Experiment, resume: str = "never") -> str:
             f"disk      {_disk(settled, memory)}",
         ]
     )
-
-
-def check_partner(experiment: Experiment) -> None:
-    """Notice a missing checkpoint before the networks are loaded, and in a dry run.
-
-    Raises:
-        CheckpointError: ``evaluation.partner`` does not exist.
-    """
-    partner = experiment.evaluation.partner
-    if partner is not None and not Path(partner).is_file():
-        raise CheckpointError(
-            f"evaluation.partner={partner} does not exist", "train the other stage first, or leave it out"
-        )
 
 
 def with_total_steps(experiment: Experiment, manifest: Manifest) -> Experiment:

@@ -118,6 +118,19 @@ def _steps_in(place: Path) -> list[Path]:
     return sorted((path for path in place.glob("step-*.ckpt") if step_of(path) >= 0), key=step_of, reverse=True)
 
 
+def check_partner(experiment: Experiment) -> None:
+    """Notice a missing checkpoint before the networks are loaded, and in a dry run.
+
+    Raises:
+        CheckpointError: ``evaluation.partner`` does not exist.
+    """
+    partner = experiment.evaluation.partner
+    if partner is not None and not Path(partner).is_file():
+        raise CheckpointError(
+            f"evaluation.partner={partner} does not exist", "train the other stage first, or leave it out"
+        )
+
+
 def prepare_folder(folder: Path) -> None:
     """Find out, before work is lost for it, whether checkpoints can be written; clear what killed writers left.
 

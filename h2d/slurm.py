@@ -14,6 +14,7 @@ from pathlib import Path
 
 from h2d.errors import ConfigError, H2DError, SetupError
 from h2d.experiment import Experiment
+from h2d.stopping import stop_requested
 
 IGNORED_NAMES = ("bash", "interactive")
 """Job names under which Lightning does not see Slurm."""
@@ -65,15 +66,17 @@ class Task:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Of several tasks with the same error only the first one raises it; its exit ends the others."""
+    """Of several tasks with the same error the first one speaks: its end ends the others while they wait to."""
     try:
         yield
     except H2DError as error:
         task = Task.read()
-        if task is None or task.rank == 0:
-            raise
-        time.sleep(OTHERS_WAIT_S)
-        sys.exit(error.exit_code)
+        end = time.monotonic() + OTHERS_WAIT_S
+        while task is not None and task.rank > 0 and time.monotonic() < end:
+            if stop_requested():  # srun's way to say that the first task has ended
+                sys.exit(error.exit_code)
+            time.sleep(0.1)
+        raise
 
 
 def check_job(experiment: Experiment, folder: Path) -> None:

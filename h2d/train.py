@@ -26,9 +26,9 @@ from h2d.data.datamodule import ShardDataModule
 from h2d.data.shards import read_manifests
 from h2d.errors import H2DError, SetupError
 from h2d.files import holding
-from h2d.plan import check_partner, with_total_steps
+from h2d.plan import with_total_steps
 from h2d.resume import check_resumable, data_fingerprint
-from h2d.runs import choose_checkpoint, commit, prepare_folder, run_folder, write_records
+from h2d.runs import check_partner, choose_checkpoint, commit, prepare_folder, run_folder, write_records
 from h2d.slurm import Task
 from h2d.stopping import StoppedError, end_children
 from h2d.tasks import build_task

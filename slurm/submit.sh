@@ -33,35 +33,56 @@ shift
 [ "$dry" ] || command -v sbatch >/dev/null || fail "there is no sbatch on this machine" "use a login node of the cluster"
 mkdir -p slurm/logs
 
-# the experiment's settings, or what is wrong with them; in a container that is found out by the job
-settings() { [ ${#CONTAINER[@]} -gt 0 ] || "$H2D_BIN/h2d" config show "$@"; }
+
+at_least() { [[ "$3" =~ ^[0-9]+$ ]] && [ "$3" -ge "$2" ] || fail "$1=$3" "a number from $2 on"; }
+# what h2d or data_prep would refuse; in a container that is found out by the job
+ask() { [ ${#CONTAINER[@]} -gt 0 ] || "$H2D_BIN/$1" "${@:2}"; }
+later=() && [ -z "$after" ] || later=(--later)
 
 options=("--job-name=${name:-h2d-$kind}" "${SUBMIT[@]}")
 case $kind in
     prepare)
-        export SHARES=${SHARES:-16}
-        [ "$1" != generate ] || SHARES=1
-        options+=("${SUBMIT_PREPARE[@]}" "--array=0-$((SHARES - 1))")
+        shares=${SHARES:-16}
+        [ "$1" != generate ] || shares=1
+        at_least SHARES 1 "$shares"
+        ask python -m data_prep --dry-run "$@"
+        for word in "$@"; do
+            [[ "$1" == generate || "$after" || "$word" != root=* || -e "${word#root=}" ]] || fail "$word does not exist" "root=FOLDER of the raw data"
+        done
+        options+=("${SUBMIT_PREPARE[@]}" "--array=0-$((shares - 1))" "--export=ALL,SHARES=$shares")
         ;;
     train)
         nodes=${NODES:-1} gpus=${GPUS:-1}
+        at_least NODES 1 "$nodes"
+        at_least GPUS 0 "$gpus"
         tasks=$((gpus > 0 ? gpus : 1))
         given run.dir "$@" || set -- "$@" "run.dir=$RUNS"
-        shown=$(settings "$@" "trainer.devices=$tasks" "trainer.num_nodes=$nodes")
-        folder=$(awk '$1 == "dir:" {dir = $2} $1 == "name:" {name = $2} END {print dir "/" name}' <<<"$shown")
-        owner=$({ squeue --me --noheader --format='%i %k' 2>/dev/null || true; } | awk -v k="$folder" '$2 == k {print $1; exit}')
+        folder=$(ask h2d config check "${later[@]}" "$@" "trainer.devices=$tasks" "trainer.num_nodes=$nodes")
+        owner=$({ squeue --me --noheader --format='%i %k' 2>/dev/null || true; } | awk -v k="${folder:-none}" '$2 == k {print $1; exit}')
         [ -z "$owner" ] || fail "job $owner trains in $folder" "wait for it, scancel $owner, or choose another run.name"
         options+=("${SUBMIT_TRAIN[@]}" "--nodes=$nodes" "--ntasks-per-node=$tasks" "--gpus-per-node=$gpus" "--comment=$folder")
         ;;
     evaluate)
+        shares=${SHARES:-4}
+        at_least SHARES 1 "$shares"
         given run.dir "$@" || set -- "$@" "run.dir=$RUNS"
-        words=()
-        for word in "${@:2}"; do [[ "$word" == -* || "$word" != *=* ]] || words+=("$word"); done
-        settings "$1" "${words[@]}" >/dev/null
-        options+=("${SUBMIT_EVALUATE[@]}" "--array=0-$((${SHARES:-4} - 1))")
+        words=("$1")
+        for ((i = 2; i <= $#; i++)); do
+            case ${!i} in
+                --pipeline) words+=("${@:i:2}") ;;
+                -*) ;;
+                *=*) [[ "${*:i-1:1}" == --place ]] || words+=("${!i}") ;;
+            esac
+        done
+        ask h2d config check "${later[@]}" "${words[@]}" >/dev/null
+        options+=("${SUBMIT_EVALUATE[@]}" "--array=0-$((shares - 1))")
         ;;
     command) options+=("${SUBMIT_EVALUATE[@]}") ;;
 esac
+if command -v sbatch >/dev/null; then
+    said=$(sbatch --test-only "${options[@]}" "slurm/$kind.sbatch" "$@" 2>&1) ||
+        fail "Slurm refuses: ${said//$'\n'/; }" "SUBMIT... in slurm/site.env, NODES, GPUS; sinfo lists partitions"
+fi
 [ -z "$after" ] || options+=("--dependency=$after" --kill-on-invalid-dep=yes)
 
 if [ "$dry" ]; then

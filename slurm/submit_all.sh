@@ -7,7 +7,7 @@
 #   PREPARE   keys of data_prep, such as "preset=paper"      COUNT     rendered people (1000)
 #   HAND      experiment of stage I, and its own settings: "hand trainer.max_steps=30000"; so OUTPAINT and EVALUATE
 #   NODES, GPUS of a node, for the trainings (1, 1)           SHARES    tasks that prepare (16), and of an evaluation (4)
-# Given again it goes on: what is done takes a minute.
+# Given again with the same words it goes on, and what is done takes a minute; other words want another EXP.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,7 +35,7 @@ trap '[ $? -eq 0 ] || [ ${#ids[@]} -eq 0 ] || [ ${#dry[@]} -gt 0 ] || scancel "$
 submit() { # submit WHAT AFTER WORD ...: a job that starts when AFTER allows it, whose number is kept in $job
     local what=$1 after=$2
     shift 2
-    job=$(slurm/submit.sh "${dry[@]}" --name="h2d-$exp-$what" ${after:+"--after=$after"} "$@")
+    job=$(slurm/submit.sh "${dry[@]}" --name="$what-$exp" ${after:+"--after=$after"} "$@")
     ids+=("$job")
     printf '%-9s job %s%s\n' "$what" "$job" "${after:+, $after}"
 }
@@ -53,10 +53,10 @@ submit outpaint "afterok:$job" train "${outpaint[@]}" "${common[@]}" run.name=ou
 submit export "afterok:$job" command export --hand "$(last hand)" --outpaint "$(last outpaint)" --out "$runs/pipeline"
 measure=("${evaluate[@]}" --pipeline "$runs/pipeline" "${common[@]}" run.name=evaluation)
 submit evaluate "afterok:$job" evaluate "${measure[@]}"
-submit table "afterany:$job" command evaluate "${measure[@]}"
+submit table "afterok:$job" command evaluate "${measure[@]}"
 
 cat <<END
-watch     squeue --me; tail -F slurm/logs/h2d-$exp-*; tensorboard --logdir $runs
+watch     squeue --me; tail -F slurm/logs/*-$exp-*; tensorboard --logdir $runs
 stop      scancel ${ids[*]}
 result    $runs/evaluation/index.html
 END

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,9 +61,9 @@ def test_the_whole_way(checkout: Checkout, cluster: Cluster, base: Path) -> None
 def test_a_dry_run_submits_nothing(checkout: Checkout, cluster: Cluster) -> None:
     done = cluster.result("slurm/submit_all.sh", "--dry-run", "preset=tiny", cwd=checkout.folder, **SHAPE)
     assert done.returncode == 0
-    assert done.stderr.count("sbatch --job-name=h2d-chain-") == 7
-    assert "--dependency=afterok:h2d-chain-prepare" in done.stderr
-    assert "h2d-chain" not in cluster("squeue", "--noheader", "--format=%j")
+    assert done.stderr.count("sbatch --job-name=") == 7
+    assert "--dependency=afterok:prepare-chain" in done.stderr
+    assert "-chain" not in cluster("squeue", "--noheader", "--format=%j")
 
 
 def test_a_mistake_in_any_job_keeps_all_out_of_the_queue(checkout: Checkout, cluster: Cluster) -> None:
@@ -70,13 +71,32 @@ def test_a_mistake_in_any_job_keeps_all_out_of_the_queue(checkout: Checkout, clu
     done = cluster.result("slurm/submit_all.sh", "preset=tiny", cwd=checkout.folder, **wrong)
     assert done.returncode == 2
     assert "optim.leraning_rate" in done.stderr
-    assert cluster("squeue", "--noheader", "--name=h2d-chain-generate") == ""
+    assert cluster("squeue", "--noheader", "--name=generate-chain") == ""
 
 
-def test_what_slurm_refuses_takes_the_chain_back(checkout: Checkout, cluster: Cluster) -> None:
+def test_what_slurm_refuses_keeps_all_out_too(checkout: Checkout, cluster: Cluster) -> None:
     site = checkout.folder / "slurm" / "site.env"
-    site.write_text(site.read_text().replace("SUBMIT_TRAIN=()", "").replace("--time=30)", "--partition=nowhere)"))
+    site.write_text(site.read_text().replace("SUBMIT_EVALUATE=(--time=30)", "SUBMIT_EVALUATE=(--partition=nowhere)"))
     done = cluster.result("slurm/submit_all.sh", "preset=tiny", cwd=checkout.folder, **SHAPE)
-    assert done.returncode != 0
-    assert "invalid partition specified: nowhere" in done.stderr
-    assert cluster("squeue", "--noheader", "--name=h2d-chain-generate,h2d-chain-prepare", "--states=PD,R") == ""
+    assert done.returncode == 2
+    assert "error: Slurm refuses: sbatch: error: invalid partition specified: nowhere" in done.stderr
+    assert cluster("squeue", "--noheader", "--name=generate-chain") == ""
+
+
+def test_a_chain_that_breaks_off_is_taken_back(checkout: Checkout, cluster: Cluster, tmp_path: Path) -> None:
+    """A controller that goes away, for example: here the third submission fails."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "sbatch"
+    submitted = tmp_path / "submitted"
+    program.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *--test-only*) exec {shutil.which("sbatch")} "$@";; esac\n'
+        f"echo >>{submitted}; [ $(wc -l <{submitted}) -lt 3 ] || exit 1\n"
+        f'exec {shutil.which("sbatch")} "$@"\n'
+    )
+    program.chmod(0o755)
+    path = f"{program.parent}:{cluster.environment['PATH']}"
+    done = cluster.result("slurm/submit_all.sh", "preset=tiny", cwd=checkout.folder, PATH=path, **SHAPE)
+    assert done.returncode == 1
+    assert "prepare " in done.stdout
+    assert cluster("squeue", "--noheader", "--name=generate-chain,prepare-chain", "--states=PD,R") == ""

@@ -63,10 +63,19 @@ def test_time_limits_and_preemption_bring_a_task_back(checkout: Checkout, cluste
     assert (out / "shards" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("index", [3, 7])
-def test_an_index_beyond_the_shares(index: int, checkout: Checkout, cluster: Cluster, raw: Path) -> None:
+@pytest.mark.parametrize(
+    ("array", "shares", "complaint"),
+    [
+        ("3", {"SHARES": "3"}, "error: array index 3, and there are 3 shares"),
+        ("2", {}, "error: these are not all shares"),
+        ("0,2", {}, "error: these are not all shares"),
+    ],
+)
+def test_an_index_of_no_share(
+    array: str, shares: dict[str, str], complaint: str, checkout: Checkout, cluster: Cluster, raw: Path
+) -> None:
     words = ["slurm/prepare.sbatch", "all", "synthetic", f"root={raw}", f"out={checkout.folder / 'data'}"]
-    job = checkout.sbatch(f"--array={index}", *words, SHARES="3")
-    assert cluster.wait(job)[str(index)].code == "2:0"
-    assert f"error: array index {index}, and there are 3 shares" in checkout.log(job)
+    job = checkout.sbatch(f"--array={array}", *words, **shares)
+    assert {state.code for state in cluster.wait(job).values()} == {"2:0"}
+    assert complaint in checkout.log(job)
     assert not (checkout.folder / "data").exists()

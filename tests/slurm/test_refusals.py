@@ -39,33 +39,52 @@ def test_with_the_example_as_it_is(checkout: Checkout, repository: Path) -> None
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("train", "hnad", "data.shards=x"), "hnad"),
-        (("train", "hand", "data.shards=x", "optim.lrr=1"), "optim.lrr"),
-        (("train", "hand", "data.shards=x", "trainer.devices=4"), "trainer.devices is given twice"),
-        (("evaluate", "evaluate", "--pipeline", "p", "data.shards=x", "sampling.steps=2"), "sampling.steps"),
-        (("trian", "hand", "data.shards=x"), "slurm/submit.sh [OPTION ...]"),
-        (("train",), "slurm/submit.sh [OPTION ...]"),
+        ("train hnad data.shards={shards}", "hnad"),
+        ("train hand data.shards={shards} optim.lrr=1", "optim.lrr"),
+        ("train hand data.shards={shards} trainer.devices=4", "trainer.devices is given twice"),
+        ("train hand data.shards=nowhere", "nowhere"),
+        ("train outpaint data.shards={shards} evaluation.partner=no.ckpt", "evaluation.partner=no.ckpt does not exist"),
+        ("evaluate evaluate --pipeline p data.shards={shards}", "p is no pipeline folder"),
+        ("evaluate evaluate data.shards={shards} --place a=b sampling.steps=2", "sampling.steps"),
+        ("prepare all hagird root=/ out=data/x", "hagird"),
+        ("prepare all hagrid root=/ out=data/x prset=paper", "prset"),
+        ("prepare all hagrid root=/nowhere out=data/x", "root=/nowhere does not exist"),
+        ("trian hand data.shards={shards}", "slurm/submit.sh [OPTION ...]"),
+        ("train", "slurm/submit.sh [OPTION ...]"),
     ],
-    ids=lambda value: value if isinstance(value, str) else value[-1],
 )
-def test_what_the_job_would_refuse(words: tuple[str, ...], complaint: str, checkout: Checkout) -> None:
-    code, said = submit(checkout, *words)
+def test_what_the_job_would_refuse(words: str, complaint: str, checkout: Checkout, shards: Path) -> None:
+    code, said = submit(checkout, *words.format(shards=shards).split())
     assert code == 2
     assert complaint in said
 
 
-def test_gpus_that_do_not_divide_the_batch(checkout: Checkout) -> None:
-    code, said = submit(checkout, "train", "hand", "data.shards=x", GPUS="7")
+@pytest.mark.parametrize(
+    ("shape", "kind", "complaint"),
+    [
+        ({"GPUS": "x"}, "train", "error: GPUS=x"),
+        ({"NODES": "0"}, "train", "error: NODES=0"),
+        ({"SHARES": "two"}, "evaluate", "error: SHARES=two"),
+        ({"GPUS": "7"}, "train", "trainer.global_batch 32 is not a multiple of 7 = 7 devices x 1 nodes"),
+        ({"GPUS": "16"}, "train", "error: Slurm refuses: allocation failure: Requested node configuration"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_shapes_that_cannot_be(
+    shape: dict[str, str], kind: str, complaint: str, checkout: Checkout, shards: Path
+) -> None:
+    code, said = submit(checkout, kind, "hand", f"data.shards={shards}", **shape)
     assert code == 2
-    assert "trainer.global_batch 32 is not a multiple of 7 = 7 devices x 1 nodes" in said
+    assert complaint in said
 
 
-def test_a_partition_that_does_not_exist(checkout: Checkout) -> None:
+def test_a_partition_that_does_not_exist(checkout: Checkout, shards: Path) -> None:
     site = checkout.folder / "slurm" / "site.env"
     site.write_text(site.read_text().replace("SUBMIT=()", "SUBMIT=(--partition=nowhere)"))
-    code, said = submit(checkout, "train", "hand", "data.shards=x")
-    assert code != 0
+    code, said = submit(checkout, "train", "hand", f"data.shards={shards}")
+    assert code == 2
     assert "invalid partition specified: nowhere" in said
+    assert "in slurm/site.env" in said
 
 
 def test_a_missing_log_folder_is_made(checkout: Checkout, cluster: Cluster) -> None:
@@ -75,10 +94,10 @@ def test_a_missing_log_folder_is_made(checkout: Checkout, cluster: Cluster) -> N
     assert "outpaint" in checkout.log(job)
 
 
-def test_a_run_that_a_job_waits_for(checkout: Checkout, cluster: Cluster) -> None:
+def test_a_run_that_a_job_waits_for(checkout: Checkout, cluster: Cluster, shards: Path) -> None:
     job = cluster("sbatch", "--parsable", "--hold", "--output=/dev/null", f"--comment={checkout.folder}/runs/hand",
                   "--wrap=true", cwd=checkout.folder)  # fmt: skip
-    code, said = submit(checkout, "train", "hand", "data.shards=x")
+    code, said = submit(checkout, "train", "hand", f"data.shards={shards}", "run.dir=./runs")
     cluster("scancel", job)
     assert code == 2
     assert f"job {job} trains in {checkout.folder}/runs/hand" in said
