@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from h2d.arguments import command
+from h2d.arguments import command, takes_overrides
+
+if TYPE_CHECKING:
+    from h2d.bench.report import Table
 
 
 def add_bench(commands: argparse._SubParsersAction) -> None:
     """Add the command and its sub-commands to the tree."""
     parser = commands.add_parser("bench", help="measure speed", description="measure speed")
     benches = parser.add_subparsers(title="benchmarks", metavar="WHAT", required=True)
+    parser = command(benches, "train", _train, "an optimiser step of h2d, of a bare loop, and of diffusers' own script")
+    add = parser.add_argument
+    add("experiment", help="of stage I or II: name in configs/, or a YAML file")
+    add("--latents", metavar="DIR", help="also with latents that `h2d data latents` made")
+    add("--against", type=Path, metavar="PATH", help="checkout of diffusers, whose training script is run unmodified")
+    _add_turns(parser, steps=10, what="optimiser steps of a turn, after three to warm up")
+    takes_overrides(parser)
     parser = command(benches, "sample", _sample, "images in one batch against one by one, both stages, same seeds")
     add = parser.add_argument
     add("--pipeline", type=Path, required=True, metavar="DIR", help="folder that `h2d export` wrote, or a hub id")
@@ -20,6 +31,33 @@ def add_bench(commands: argparse._SubParsersAction) -> None:
     add("--rounds", type=int, default=3, help="of both, by turns, after one to warm up (%(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1 or auto (%(default)s)")
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the networks (%(default)s)")
+
+
+def _add_turns(parser: argparse.ArgumentParser, steps: int, what: str) -> None:
+    add = parser.add_argument
+    add("--steps", type=int, default=steps, help=f"{what} (%(default)s)")
+    add("--rounds", type=int, default=3, help="of all ways, by turns (%(default)s)")
+    add("--json", type=Path, metavar="FILE", help="write the figures there, too")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from h2d.config import compose
+    from h2d.quiet import quiet_libraries
+
+    experiment = compose(options.experiment, options.overrides).experiment
+    quiet_libraries()
+    from h2d.bench.clock import at_least_one
+    from h2d.bench.training import TrainRequest, bench_training
+
+    at_least_one(steps=options.steps, rounds=options.rounds)
+    latents = options.latents or experiment.data.latents
+    _show(bench_training(TrainRequest(experiment, latents, options.against, options.steps, options.rounds)), options)
+
+
+def _show(table: Table, options: argparse.Namespace) -> None:
+    print(table)
+    if options.json:
+        table.write(options.json)
 
 
 def _sample(options: argparse.Namespace) -> None:
