@@ -21,7 +21,15 @@ def add_bench(commands: argparse._SubParsersAction) -> None:
     add("experiment", help="of stage I or II: name in configs/, or a YAML file")
     add("--latents", metavar="DIR", help="also with latents that `h2d data latents` made")
     add("--against", type=Path, metavar="PATH", help="checkout of diffusers, whose training script is run unmodified")
-    _add_turns(parser, steps=10, what="optimiser steps of a turn, after three to warm up")
+    add("--steps", type=int, default=10, help="of a turn, after three to warm up (%(default)s)")
+    _add_turns(parser)
+    takes_overrides(parser)
+    parser = command(benches, "data", _data, "training samples that one core loads in a second")
+    add = parser.add_argument
+    add("experiment", help="of stage I or II: name in configs/, or a YAML file")
+    add("--latents", metavar="DIR", help="also with latents that `h2d data latents` made")
+    add("--samples", type=int, default=128, metavar="N", help="of a turn (%(default)s)")
+    _add_turns(parser)
     takes_overrides(parser)
     parser = command(benches, "sample", _sample, "images in one batch against one by one, both stages, same seeds")
     add = parser.add_argument
@@ -33,9 +41,8 @@ def add_bench(commands: argparse._SubParsersAction) -> None:
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the networks (%(default)s)")
 
 
-def _add_turns(parser: argparse.ArgumentParser, steps: int, what: str) -> None:
+def _add_turns(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--steps", type=int, default=steps, help=f"{what} (%(default)s)")
     add("--rounds", type=int, default=3, help="of all ways, by turns (%(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the figures there, too")
 
@@ -52,6 +59,21 @@ def _train(options: argparse.Namespace) -> None:
     at_least_one(steps=options.steps, rounds=options.rounds)
     latents = options.latents or experiment.data.latents
     _show(bench_training(TrainRequest(experiment, latents, options.against, options.steps, options.rounds)), options)
+
+
+def _data(options: argparse.Namespace) -> None:
+    from h2d.config import compose
+    from h2d.quiet import quiet_libraries
+
+    experiment = compose(options.experiment, options.overrides).experiment
+    quiet_libraries()
+    from h2d.bench.clock import at_least_one
+    from h2d.bench.loading import bench_loading
+    from h2d.networks.base import load_frozen
+
+    at_least_one(samples=options.samples, rounds=options.rounds)
+    latents, factor = options.latents or experiment.data.latents, load_frozen(experiment.model.base).factor
+    _show(bench_loading(experiment, factor, latents, options.samples, options.rounds), options)
 
 
 def _show(table: Table, options: argparse.Namespace) -> None:
