@@ -18,6 +18,7 @@ from h2d.annotators.device import find_device
 from h2d.data.datamodule import example_of
 from h2d.data.dataset import Draw
 from h2d.data.latents import ENCODED, encode_variant, made_from
+from h2d.data.samples import as_numbers
 from h2d.data.shards import MANIFEST, Manifest, ShardInfo, iter_shard, read_manifests, write_manifest, write_tar
 from h2d.errors import ConfigError
 from h2d.experiment import Experiment
@@ -111,7 +112,7 @@ def _encoded(
         examples = []
         for raw in raws:
             draws = [Draw.of(experiment.seed, epoch, raw["__key__"]) for epoch in range(variants)]
-            examples += [transform(raw, draw if split == "train" else None) for draw in draws]
+            examples += [as_numbers(transform(raw, draw if split == "train" else None)) for draw in draws]
         for name in ENCODED:
             if name in examples[0]:
                 moments = parts.moments(torch.stack([example[name] for example in examples])).cpu()

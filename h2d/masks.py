@@ -109,11 +109,19 @@ def resize(image: Tensor, size: int) -> Tensor:
 
 def crop(image: Tensor, box: CropBox, size: int, fill: float = 0.0) -> Tensor:
     """Cut a box out of ``image`` ``(..., C, H, W)``, resized to ``(..., C, size, size)``; ``fill`` lies outside."""
-    height, width = image.shape[-2:]
-    padding = (max(0, -box.x), max(0, box.x + box.side - width), max(0, -box.y), max(0, box.y + box.side - height))
-    padded = F.pad(image, padding, value=fill)
-    x, y = max(0, box.x), max(0, box.y)
-    return resize(padded[..., y : y + box.side, x : x + box.side], size)
+    (left, right, columns), (top, bottom, rows) = (
+        _span(start, box.side, length) for start, length in ((box.x, image.shape[-1]), (box.y, image.shape[-2]))
+    )
+    part = image[..., rows, columns]
+    padding = (left, right, top, bottom)
+    return resize(F.pad(part, padding, value=fill) if any(padding) else part, size)
+
+
+def _span(start: int, side: int, length: int) -> tuple[int, int, slice]:
+    """Of ``side`` pixels from ``start`` on: how many lie before the image and behind it, and which ones in it."""
+    first, last = min(max(start, 0), length), min(max(start + side, 0), length)
+    before = min(max(-start, 0), side)
+    return before, side - before - (last - first), slice(first, last)
 
 
 def paste(canvas: Tensor, patch: Tensor, box: CropBox, mask: Tensor | None = None) -> Tensor:

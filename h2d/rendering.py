@@ -41,8 +41,35 @@ def finger_heatmaps(pose: np.ndarray, size: int, sigma_px: float, wrist: Wrist =
         float32 ``(10, size, size)`` in [0, 1]: right thumb..little, then left thumb..little. The peak is 1;
         points of one channel are combined by maximum.
     """
-    maps = np.zeros((10, size, size), np.float32)
-    centres = np.arange(size, dtype=np.float32) + 0.5
+    return _heatmaps(pose, np.arange(size, dtype=np.float32) + 0.5, sigma_px, wrist)
+
+
+def small_heatmaps(pose: np.ndarray, size: int, cells: int, sigma_px: float, wrist: Wrist = "all") -> np.ndarray:
+    """:func:`finger_heatmaps` at the size of the latents, shrunk bilinearly (:func:`h2d.masks.shrink_maps`).
+
+    Of each cell that needs the pixels around its middle only, so no others are drawn.
+
+    Args:
+        pose: see :func:`finger_heatmaps`.
+        size: of the crop in pixels, a multiple of ``cells``.
+        cells: height and width of the maps.
+        sigma_px: in pixels of the crop.
+        wrist: see :func:`finger_heatmaps`.
+
+    Returns:
+        float32 ``(10, cells, cells)`` in [0, 1].
+    """
+    factor = size // cells
+    middle = np.arange(cells, dtype=np.float32)[:, None] * factor + factor / 2
+    pixels = middle + (np.array([[0]]) if factor % 2 else np.array([[-0.5, 0.5]]))
+    around = pixels.shape[1]
+    maps = _heatmaps(pose, pixels.reshape(-1).astype(np.float32), sigma_px, wrist)
+    return maps.reshape(10, cells, around, cells, around).mean(axis=(2, 4))
+
+
+def _heatmaps(pose: np.ndarray, centres: np.ndarray, sigma_px: float, wrist: Wrist) -> np.ndarray:
+    """The maps at some rows and columns: the middles of their pixels, ascending."""
+    maps = np.zeros((10, len(centres), len(centres)), np.float32)
     for hand, points in enumerate(HAND_SLICES.values()):
         for finger, chain in enumerate(FINGERS):
             with_wrist = wrist == "all" or (wrist == "thumb" and finger == 0)

@@ -65,7 +65,7 @@ def reconstruction(base: Path, shards: Path, count: int = 32) -> dict[str, float
 
     parts, samples = load_frozen(str(base)), list(islice(iter_samples(shards, "test"), count))
     crop = {"margin": 1.6, "sigma_px": 5.0, "wrist": "all", "latent_size": IMAGE_SIZE // parts.factor}
-    hands = [hand_example(one, size=IMAGE_SIZE, rng=None, augment=None, **crop) for one in samples]  # type: ignore[arg-type]
+    hands = [hand_example(one, size=IMAGE_SIZE, rng=None, augment=None, **crop) for one in samples]
     people = [outpaint_example(one, size=IMAGE_SIZE) for one in samples]
     ratios = {}
     for name, examples in (("hands", hands), ("people", people)):

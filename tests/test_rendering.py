@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
-from h2d.rendering import draw_openpose, finger_heatmaps, overlay
+from h2d.masks import shrink_maps
+from h2d.rendering import draw_openpose, finger_heatmaps, overlay, small_heatmaps
 from h2d.skeleton import FINGERS, LEFT_HAND, RIGHT_HAND
 
 
@@ -101,3 +103,15 @@ def test_overlay_draws_everybody():
     assert (both == np.maximum(overlay(image, people[0]), overlay(image, people[1]))).all()
     assert min(both[50, 40, 1], both[30, 140, 1]) > 180 > 100 > both[30, 40].max()
     assert (overlay(image, people[:1]) == overlay(image, people[0])).all()
+
+
+@pytest.mark.parametrize(("size", "cells"), [(512, 64), (128, 32), (64, 8), (96, 32), (48, 16)])
+def test_small_maps_are_the_shrunk_ones(size: int, cells: int) -> None:
+    rng = np.random.default_rng(size)
+    pose = np.zeros((133, 3), np.float32)
+    for hand in (RIGHT_HAND, LEFT_HAND):
+        pose[hand] = np.concatenate([rng.uniform(-10, size + 10, (21, 2)), rng.integers(0, 3, (21, 1))], axis=1)
+    large = torch.from_numpy(finger_heatmaps(pose, size, size / 40))
+    small = small_heatmaps(pose, size, cells, size / 40)
+    np.testing.assert_allclose(small, shrink_maps(large[None], cells)[0].numpy(), atol=1e-6)
+    assert small.max() > 0.5

@@ -174,6 +174,7 @@ def _loss(run: Run, batch: Any, device: torch.device) -> torch.Tensor:
     batch = run.data.on_before_batch_transfer(batch, 0)
     batch = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
     task: DiffusionTask = run.task
+    batch = run.data.on_after_batch_transfer(batch, 0)
     with run.trainer.precision_plugin.forward_context():
         return task.losses(batch, batch["rng"]).loss
 

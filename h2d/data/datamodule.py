@@ -16,7 +16,7 @@ from h2d.data.augment import Augment
 from h2d.data.dataset import Draw, ShardDataset, ShardLoader, Transform
 from h2d.data.latents import cached_example, check_latents
 from h2d.data.order import TrainingOrder, ValidationOrder
-from h2d.data.samples import hand_example, outpaint_example
+from h2d.data.samples import as_numbers, hand_bytes, outpaint_bytes
 from h2d.data.schema import Sample, decode_sample
 from h2d.data.shards import read_manifest, read_manifests
 from h2d.errors import ConfigError, DataError
@@ -104,6 +104,10 @@ class ShardDataModule(L.LightningDataModule):
         seeds = batch.pop("noise_seed").tolist()
         return batch | {"rng": generators(seeds)}
 
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Make numbers of the bytes, on the device."""
+        return as_numbers(batch)
+
     @property
     def _rank(self) -> int:
         return self.trainer.global_rank if self.trainer else 0
@@ -122,12 +126,12 @@ class ShardDataModule(L.LightningDataModule):
 
 
 def example_of(experiment: Experiment, factor: int) -> Transform:
-    """The function that makes the examples of an experiment's task (picklable)."""
+    """The function that makes the examples of an experiment's task, in bytes (picklable)."""
     size, data = experiment.image_size, experiment.data
     if experiment.task == "outpaint":
         return partial(_example, make=partial(_outpaint, size=size))
     hand = partial(
-        hand_example,
+        hand_bytes,
         size=size,
         margin=data.crop_margin,
         sigma_px=experiment.sigma_px,
@@ -142,15 +146,15 @@ def example_of(experiment: Experiment, factor: int) -> Transform:
 
 
 def _example(raw: Mapping[str, Any], draw: Draw | None, *, make: partial) -> dict[str, Any]:
-    return make(decode_sample(raw), rng=draw.rng if draw else None)
+    return make(decode_sample(raw, person=False), rng=draw.rng if draw else None)
 
 
 def _outpaint(sample: Sample, *, rng: np.random.Generator | None, size: int) -> dict[str, Any]:
-    return outpaint_example(sample, size=size)
+    return outpaint_bytes(sample, size=size)
 
 
 def _picture(sample: Sample, *, rng: np.random.Generator | None, hand: partial, size: int) -> dict[str, Any]:
     """A whole person or one of the hands, as often one as the other: what the tiny base model trains on."""
     rng = rng or np.random.default_rng(zlib.crc32(sample.key.encode()))
-    example = hand(sample, rng=rng) if rng.random() < 0.5 else outpaint_example(sample, size=size)
+    example = hand(sample, rng=rng) if rng.random() < 0.5 else outpaint_bytes(sample, size=size)
     return {name: example[name] for name in ("image", "caption", "key")}

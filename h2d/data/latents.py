@@ -52,7 +52,7 @@ def encode_variant(number: int, example: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def cached_example(raw: Mapping[str, Any], draw: Draw | None, *, variants: int) -> dict[str, Any]:
-    """The example of an epoch from the members of a sample; ``image`` and ``canvas`` are moments.
+    """The example of an epoch from the members of a sample, in bytes; ``image`` and ``canvas`` are moments.
 
     Raises:
         DataError: the sample does not hold the variant, or it is damaged.
@@ -67,8 +67,6 @@ def cached_example(raw: Mapping[str, Any], draw: Draw | None, *, variants: int) 
         }
         if not example:
             raise DataError(f"it has no variant {number}")
-        if "skeleton" in example:
-            example["hint"] = torch.cat([example.pop("skeleton"), example["hand_mask"]])
         return example | {"caption": raw["txt"].decode(), "key": raw["__key__"]}
     except (DataError, OSError, ValueError, KeyError) as error:
         where = f"sample {raw.get('__key__')} of {raw.get('__url__', 'a shard')}"
@@ -104,6 +102,5 @@ def check_latents(cached: Manifest, experiment: Experiment, manifest: Manifest) 
 def _decode(name: str, content: bytes) -> Tensor:
     if name.endswith(".npy"):
         return torch.from_numpy(decode_npy(content)).float()
-    pixels = np.array(Image.open(io.BytesIO(content), formats=("PNG",)))
-    values = torch.from_numpy(pixels).float() / 255
-    return values[None] if values.ndim == 2 else values.permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(Image.open(io.BytesIO(content), formats=("PNG",))))
+    return (pixels > 127).byte()[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

@@ -1,23 +1,29 @@
-"""From a sample to the tensors that a stage trains on."""
+"""From a sample to the tensors that a stage trains on.
+
+What a loader does and hands over is bytes: pictures in 8 bits, small maps, the drawn colour changes. :func:`as_numbers`
+makes of them what a network sees, for a whole batch and on its device, where the loader would take longer for it than
+for everything else together.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from h2d.data.augment import Augment
+from h2d.data.augment import Augment, change_colours
 from h2d.data.schema import Sample
 from h2d.data.square import square_sample
 from h2d.errors import DataError
-from h2d.masks import CropBox, crop, hand_boxes, only_hands, shrink_maps
-from h2d.rendering import Wrist, draw_openpose, finger_heatmaps
+from h2d.masks import CropBox, crop, hand_boxes, only_hands
+from h2d.rendering import Wrist, draw_openpose, small_heatmaps
 from h2d.skeleton import HAND_LABELS
 
 
-def hand_example(
+def hand_bytes(
     sample: Sample,
     *,
     size: int,
@@ -46,24 +52,32 @@ def hand_example(
         caption_prefix: put in front of the caption.
 
     Returns:
-        ``image`` (3,S,S) in [-1, 1], ``heatmaps`` (10,h,h) in [0, 1], ``hand_mask`` (1,S,S) in {0, 1}, ``caption``,
-        ``key``.
+        uint8 ``image`` (3,S,S) and ``hand_mask`` (1,S,S) in {0, 1}, float32 ``heatmaps`` (10,h,h) in [0, 1],
+        ``caption``, ``key``; with colour changes also ``colours`` (5,), see :meth:`h2d.data.augment.Augment.draw`.
 
     Raises:
         DataError: no hand is labelled.
     """
     box, names = choose_box(sample, margin, rng)
-    image = to_signed(crop(_channels_first(sample.image), box, size))
-    if augment is not None and rng is not None:
-        image = augment(image, rng)
-    maps = finger_heatmaps(only_hands(box.to_crop(sample.pose, size), names), size, sigma_px, wrist)
-    return {
-        "image": image,
-        "heatmaps": shrink_maps(torch.from_numpy(maps)[None], latent_size)[0],
+    pose = only_hands(box.to_crop(sample.pose, size), names)
+    example: dict[str, Any] = {
+        "image": crop(_channels_first(sample.image), box, size),
+        "heatmaps": torch.from_numpy(small_heatmaps(pose, size, latent_size, sigma_px, wrist)),
         "hand_mask": crop_mask(sample.hands, names, box, size),
         "caption": caption_prefix + sample.caption,
         "key": sample.key,
     }
+    return example if augment is None or rng is None else example | {"colours": augment.draw(rng)}
+
+
+def hand_example(sample: Sample, **options: Any) -> dict[str, Any]:
+    """A hand in numbers; arguments and errors are those of :func:`hand_bytes`.
+
+    Returns:
+        ``image`` (3,S,S) in [-1, 1], ``heatmaps`` (10,h,h) in [0, 1], ``hand_mask`` (1,S,S) in {0, 1}, ``caption``,
+        ``key``.
+    """
+    return as_numbers(hand_bytes(sample, **options))
 
 
 def choose_box(sample: Sample, margin: float, rng: np.random.Generator | None) -> tuple[CropBox, tuple[str, ...]]:
@@ -75,30 +89,59 @@ def choose_box(sample: Sample, margin: float, rng: np.random.Generator | None) -
 
 
 def crop_mask(hands: np.ndarray, names: tuple[str, ...], box: CropBox, size: int) -> Tensor:
-    """Mask ``(1, size, size)`` in {0, 1} of the named hands inside a box of a label image ``(H, W)``."""
-    inside = np.isin(hands, [HAND_LABELS[name] for name in names])
-    return (crop(torch.from_numpy(inside.astype(np.uint8) * 255)[None], box, size) > 127).float()
+    """uint8 mask ``(1, size, size)`` in {0, 1} of the named hands inside a box of a label image ``(H, W)``."""
+    covered = np.zeros(256, np.uint8)
+    covered[[HAND_LABELS[name] for name in names]] = 255
+    return (crop(torch.from_numpy(covered[hands])[None], box, size) > 127).byte()
+
+
+def outpaint_bytes(sample: Sample, *, size: int) -> dict[str, Any]:
+    """A person as stage II learns it (Section III-C).
+
+    Returns:
+        uint8 ``image`` (3,S,S), ``skeleton`` (3,S,S) and ``hand_mask`` (1,S,S) in {0, 1}, ``caption``, ``key``.
+    """
+    square = square_sample(sample, size)
+    return {
+        "image": _channels_first(square.image),
+        "skeleton": _channels_first(draw_openpose(square.pose, size)),
+        "hand_mask": torch.from_numpy((square.hands > 0).astype(np.uint8))[None],
+        "caption": sample.caption,
+        "key": sample.key,
+    }
 
 
 def outpaint_example(sample: Sample, *, size: int) -> dict[str, Any]:
-    """A person as stage II learns it (Section III-C).
+    """A person in numbers.
 
     Returns:
         ``image`` (3,S,S) in [-1, 1], ``hint`` (4,S,S) in [0, 1] (skeleton RGB, hand mask), ``hand_mask`` (1,S,S) in
         {0, 1}, ``canvas`` (3,S,S) in [-1, 1] (the pixels of the hands on black), ``caption``, ``key``.
     """
-    square = square_sample(sample, size)
-    image = to_signed(_channels_first(square.image))
-    hand_mask = torch.from_numpy(square.hands > 0)[None].float()
-    skeleton = _channels_first(draw_openpose(square.pose, size)).float() / 255
-    return {
-        "image": image,
-        "hint": torch.cat([skeleton, hand_mask]),
-        "hand_mask": hand_mask,
-        "canvas": torch.where(hand_mask > 0, image, -1.0),
-        "caption": sample.caption,
-        "key": sample.key,
-    }
+    return as_numbers(outpaint_bytes(sample, size=size))
+
+
+def as_numbers(example: Mapping[str, Any]) -> dict[str, Any]:
+    """What a network sees of an example or of a batch of them, on its device.
+
+    Args:
+        example: as :func:`hand_bytes` or :func:`outpaint_bytes` made it; an ``image`` that is no bytes stays as it is,
+            and so does a ``canvas`` that is there.
+    """
+    numbers = dict(example)
+    image, colours, skeleton = numbers["image"], numbers.pop("colours", None), numbers.pop("skeleton", None)
+    if image.dtype == torch.uint8:
+        image = numbers["image"] = to_signed(image)
+    if colours is not None:
+        image = numbers["image"] = change_colours(image, colours)
+    if "hand_mask" in numbers:
+        numbers["hand_mask"] = numbers["hand_mask"].float()
+    if skeleton is not None:
+        hand_mask = numbers["hand_mask"]
+        numbers["hint"] = torch.cat([skeleton.float() / 255, hand_mask], dim=-3)
+        if "canvas" not in numbers:
+            numbers["canvas"] = torch.where(hand_mask > 0, image, -1.0)
+    return numbers
 
 
 def to_signed(image: Tensor) -> Tensor:

@@ -88,11 +88,12 @@ def encode_sample(
     return members | {"pose.npy": encode_npy(pose), "txt": caption.encode(), "json": text.encode()}
 
 
-def decode_sample(raw: Mapping[str, Any]) -> Sample:
+def decode_sample(raw: Mapping[str, Any], *, person: bool = True) -> Sample:
     """Decode the members of a sample and check that they fit together.
 
     Args:
         raw: extension to bytes, with ``__key__`` and, if known, ``__url__`` (the shard).
+        person: decode ``person.png`` where there is one; training does without.
 
     Raises:
         DataError: a member is missing, damaged, of another size than the picture, or of another schema version. The
@@ -101,14 +102,14 @@ def decode_sample(raw: Mapping[str, Any]) -> Sample:
     key = str(raw.get("__key__", "?"))
     where = f"sample {key} of {raw.get('__url__', 'a shard')}"
     try:
-        return _decode(key, raw)
+        return _decode(key, raw, person)
     except DataError as error:
         raise DataError(f"{where}: {error.message}", error.hint) from error
     except Exception as error:
         raise DataError(f"{where}: {type(error).__name__}: {error}") from error
 
 
-def _decode(key: str, raw: Mapping[str, Any]) -> Sample:
+def _decode(key: str, raw: Mapping[str, Any], person: bool) -> Sample:
     validate_key(key)
     extension = next((ext for ext in IMAGE_EXTENSIONS if ext in raw), None)
     missing = [name for name in REQUIRED if name not in raw] + ([] if extension else ["jpg or png"])
@@ -124,7 +125,7 @@ def _decode(key: str, raw: Mapping[str, Any]) -> Sample:
         pose=decode_npy(raw["pose.npy"]),
         caption=_text(raw["txt"]),
         meta=_meta(raw["json"], key),
-        person=_mask(raw["person.png"], image, "person.png") if "person.png" in raw else None,
+        person=_mask(raw["person.png"], image, "person.png") if person and "person.png" in raw else None,
     )
     if sample.pose.shape != (NUM_KEYPOINTS, 3) or sample.pose.dtype != np.float32:
         raise DataError(f"pose.npy holds {sample.pose.dtype} {sample.pose.shape}, not float32 (133, 3)")

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from h2d.data.schema import Sample, hand_boxes
-from h2d.skeleton import HAND_LABELS
 
 HAND_ROOM, HEAD_ROOM = 0.1, 0.15
 """Room kept around the hands, and above the highest keypoint for the head, as shares of the shorter side of the largest
@@ -25,7 +24,7 @@ def square_sample(sample: Sample, size: int) -> Sample:
     """
     height, width = sample.image.shape[:2]
     points = sample.pose[sample.pose[:, 2] > 0, :2]
-    window = choose_window(hand_pixels(sample.hands), points, (width, height), (size, size))
+    window = choose_window(hand_corners(sample.hands), points, (width, height), (size, size))
     pose = window.of_pose(sample.pose)
     return replace(
         sample,
@@ -37,9 +36,12 @@ def square_sample(sample: Sample, size: int) -> Sample:
     )
 
 
-def hand_pixels(hands: np.ndarray) -> np.ndarray:
-    """``(N, 2)`` x, y of the pixels that a label image ``(H, W)`` gives to a hand."""
-    return np.argwhere(np.isin(hands, list(HAND_LABELS.values())))[:, ::-1]
+def hand_corners(hands: np.ndarray) -> np.ndarray:
+    """``(2, 2)`` x, y of the box around the pixels of hands in a label image ``(H, W)``; ``(0, 2)`` without any."""
+    spans = [np.flatnonzero(hands.any(axis=axis)) for axis in (0, 1)]
+    if not len(spans[0]):
+        return np.zeros((0, 2), np.int64)
+    return np.array([[span[0] for span in spans], [span[-1] for span in spans]])
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class Window:
         """
         part = self._cut(labels)
         result = np.zeros(self.size[::-1], labels.dtype)
-        for label in np.unique(part[part > 0]):
+        for label in np.flatnonzero(np.bincount(part.ravel())):
+            if not label:  # the background
+                continue
             cover = Image.fromarray((part == label).astype(np.uint8) * 255)
             result[np.asarray(cover.resize(self.size, Image.Resampling.BILINEAR)) > 127] = label
         return result

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from h2d.data.square import choose_window, hand_pixels
+from h2d.data.square import choose_window, hand_corners
 from h2d.skeleton import HANDS
 
 
@@ -48,7 +48,7 @@ def frame_scene(scene: Scene, width: int, height: int) -> Scene:
     """
     size = (scene.image.shape[1], scene.image.shape[0])
     points = scene.people[scene.people[..., 2] > 0, :2]
-    hands = _hand_points(scene.people, size) if scene.hands is None else hand_pixels(scene.hands)
+    hands = _hand_points(scene.people, size) if scene.hands is None else hand_corners(scene.hands)
     window = choose_window(hands, points, size, (width, height))
     people = window.of_pose(scene.people)
     left = (people[..., 2] > 0).any(axis=1)

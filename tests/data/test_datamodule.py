@@ -60,8 +60,11 @@ SHAPES = {
 
 @pytest.mark.parametrize("task", SHAPES)
 def test_batches_of_every_task(shards, task):
-    for loader in (module(shards, task).train_dataloader(), module(shards, task).val_dataloader()):
+    data = module(shards, task)
+    for loader in (data.train_dataloader(), data.val_dataloader()):
         batch = next(iter(loader))
+        assert batch["image"].dtype == torch.uint8, "what workers hand over is small"
+        batch = data.on_after_batch_transfer(batch, 0)
         assert batch.pop("noise_seed").shape == (2,)
         tensors = {name: tuple(value.shape) for name, value in batch.items() if isinstance(value, torch.Tensor)}
         assert tensors == {name: (2, *shape) for name, shape in SHAPES[task].items()}

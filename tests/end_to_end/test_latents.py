@@ -43,7 +43,7 @@ def epochs(task: str, shards: Path, base: Path, count: int, *overrides: str, ste
     module = ShardDataModule(compose(task, words).experiment, load_frozen(str(base)).factor)
     position = {"global_step": step, "accumulate_grad_batches": 1, "global_rank": 0, "world_size": 1}
     module.trainer = SimpleNamespace(**position)  # type: ignore[assignment]
-    return list(islice(module.train_dataloader(), count))
+    return [module.on_after_batch_transfer(batch, 0) for batch in islice(module.train_dataloader(), count)]
 
 
 @pytest.mark.parametrize("task", ["hand", "outpaint"])

@@ -78,7 +78,7 @@ def ranks_import(checkout: Checkout, cluster: Cluster, job: str) -> None:
 
 def ended_well(checkout: Checkout, cluster: Cluster, job: str) -> int:
     """Wait for the end of a job; how often it started again."""
-    state = cluster.wait(job, seconds=400)[""]
+    state = cluster.wait(job, seconds=600)[""]
     assert (state.state, state.code) == ("COMPLETED", "0:0"), checkout.log(job)
     return state.restarts
 
@@ -149,7 +149,7 @@ def test_a_time_limit(
     figures: Callable[[str], None],
 ) -> None:
     """Slurm itself sends the signal; a limit is a minute at least, and is looked at twice a minute."""
-    with_faults(checkout, slow={"rank": 0, "seconds": 8})
+    with_faults(checkout, slow={"rank": 0, "seconds": 1})
     limit = ("--time=2", "--signal=USR1@60")
     job = checkout.sbatch(*TWO_NODES, *limit, "slurm/train.sbatch", "hand", *world, *RECIPE)
     restarts = ended_well(checkout, cluster, job)

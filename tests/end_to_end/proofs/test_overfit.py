@@ -41,7 +41,7 @@ def one_batch(name: str, shards: Path) -> tuple[DiffusionTask, dict[str, Any], l
     task = build_task(experiment)
     task.train()
     data = ShardDataModule(experiment, task.factor)
-    batch = next(iter(data.train_dataloader()))
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     return task, batch, batch.pop("noise_seed").tolist()
 
 
