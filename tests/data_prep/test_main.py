@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -75,9 +76,9 @@ def test_a_reader_that_has_seen_enough(people: Path, tmp_path: Path) -> None:
 
 
 def test_help_is_quick_and_shows_every_key() -> None:
-    start = time.monotonic()
+    start = sum(os.times()[2:4])
     done = subprocess.run(command("--help"), capture_output=True, text=True, check=True)
-    assert time.monotonic() - start < 3
+    assert sum(os.times()[2:4]) - start < 3, "CPU seconds, whatever else the machine does"
     assert "min_mask_pixels=400" in done.stdout
     assert "examples:" in done.stdout
 
