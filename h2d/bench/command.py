@@ -36,9 +36,9 @@ def add_bench(commands: argparse._SubParsersAction) -> None:
     add("--pipeline", type=Path, required=True, metavar="DIR", help="folder that `h2d export` wrote, or a hub id")
     add("--images", type=int, default=16, metavar="N", help="in the batch, with two hands each (%(default)s)")
     add("--steps", type=int, default=10, help="denoising steps of each stage (%(default)s)")
-    add("--rounds", type=int, default=3, help="of both, by turns, after one to warm up (%(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1 or auto (%(default)s)")
     add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the networks (%(default)s)")
+    _add_turns(parser)
 
 
 def _add_turns(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +86,9 @@ def _sample(options: argparse.Namespace) -> None:
     from h2d.quiet import quiet_libraries
 
     quiet_libraries()
-    from h2d.bench.sampling import measure
+    from h2d.bench.clock import at_least_one
+    from h2d.bench.sampling import bench_sampling
 
-    print(measure(options.pipeline, options.images, options.steps, options.rounds, options.device, options.dtype))
+    at_least_one(images=options.images, steps=options.steps, rounds=options.rounds)
+    made = (options.pipeline, options.images, options.steps, options.rounds, options.device, options.dtype)
+    _show(bench_sampling(*made), options)

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +101,7 @@ def _find(checkout: Path, name: str) -> Path:
 
 def _write_images(experiment: Experiment, folder: Path) -> None:
     """Pictures as they lie in the shards, skeletons, and captions, as ``datasets`` reads a folder of images."""
-    data = ShardDataset(experiment.data.shards, "train", _raw)
+    data = ShardDataset(experiment.data.shards, "train", lambda raw, draw: dict(raw))
     folder.mkdir(parents=True)
     rows = []
     for number in range(min(IMAGES, len(data))):
@@ -118,7 +117,3 @@ def _write_images(experiment: Experiment, folder: Path) -> None:
             row["conditioning_image_file_name"] = f"{number:04d}_pose.png"
         rows.append(json.dumps(row))
     (folder / "metadata.jsonl").write_text("\n".join(rows) + "\n")
-
-
-def _raw(raw: Mapping[str, Any], draw: Any) -> dict[str, Any]:
-    return dict(raw)

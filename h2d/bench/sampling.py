@@ -2,69 +2,64 @@
 
 from __future__ import annotations
 
-import statistics
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from h2d.annotators.device import find_device
-from h2d.errors import ConfigError
+from h2d.bench.clock import by_turns, clock_of, unit_of
+from h2d.bench.report import Row, Table
 from h2d.pipelines.two_stage import TwoStageOutput, TwoStagePipeline
 from h2d.randomness import picture_generator
 from h2d.skeleton import BODY_NAMES, HAND_SLICES, NUM_KEYPOINTS
 
+ALONE = "one by one"
 
-def measure(pipeline: Path, images: int, steps: int, rounds: int, device: str, dtype: str) -> str:
-    """Images a second of both ways, their ratio and how far their images lie apart, as lines to print.
+
+def bench_sampling(pipeline: Path, images: int, steps: int, rounds: int, device: str, dtype: str) -> Table:
+    """Seconds of an image both ways, by turns, and how far their images lie apart.
 
     Raises:
-        ConfigError: a number is less than 1.
         H2DError: the pipeline or the device is not there.
     """
-    for name, value in (("images", images), ("steps", steps), ("rounds", rounds)):
-        if value < 1:
-            raise ConfigError(f"--{name} has to be at least 1, not {value}")
     place = find_device(device)
     loaded = TwoStagePipeline.from_pretrained(pipeline, torch_dtype=getattr(torch, dtype)).to(place)
     loaded.set_progress_bar_config(disable=True)
-    bench = _Bench(loaded, images, steps)
-    together, alone = bench.timed(images), bench.timed(1)  # to warm up
-    apart = (together[1] - alone[1]).abs().max().item()
-    seconds: dict[int, list[float]] = {images: [], 1: []}
-    for _ in range(rounds):
-        for size, taken in seconds.items():
-            taken.append(bench.timed(size)[0])
-    rate = {size: images / statistics.median(taken) for size, taken in seconds.items()}
-    return "\n".join(
-        [
-            f"{place_name(place)}, {dtype}, {torch.get_num_threads()} threads, {steps} steps, guidance, two hands each",
-            f"batch of {images}: {rate[images]:.3f} images/s",
-            f"one by one: {rate[1]:.3f} images/s",
-            f"ratio: {rate[images] / rate[1]:.2f} (median of {rounds}, by turns)",
-            f"largest difference of a pixel: {255 * apart:.3f} of 255",
-        ]
-    )
-
-
-def place_name(device: torch.device) -> str:
-    """The name of a GPU, or "cpu"."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    bench = _Bench(loaded, images, steps, clock_of(place))
+    together, alone = bench.made(images), bench.made(1)  # to warm up
+    apart = (together - alone).abs().max().item()
+    batch = f"batch of {images}"
+    timings = by_turns({batch: lambda: bench.timed(images), ALONE: lambda: bench.timed(1)}, rounds)
+    rows = [
+        Row(name, timing, {"images/s": 1 / timing.median, "ratio": timings[ALONE].median / timing.median})
+        for name, timing in timings.items()
+    ]
+    notes = [
+        f"{dtype}, {steps} steps of each stage, guidance, two hands each; ratio: images in the time of one alone",
+        f"largest difference of a pixel: {255 * apart:.3f} of 255",
+    ]
+    return Table("image", unit_of(place), rows, notes)
 
 
 class _Bench:
     """The same images, however many at a time."""
 
-    def __init__(self, pipeline: TwoStagePipeline, images: int, steps: int) -> None:
-        self.pipeline, self.images, self.steps = pipeline, images, steps
+    def __init__(self, pipeline: TwoStagePipeline, images: int, steps: int, now: Callable[[], float]) -> None:
+        self.pipeline, self.images, self.steps, self.now = pipeline, images, steps, now
         self.poses = np.stack([_pose(pipeline.config["image_size"], seed) for seed in range(images)])
 
-    def timed(self, size: int) -> tuple[float, torch.Tensor]:
-        """Seconds, and the images ``(N, 3, S, S)`` on the CPU."""
-        start = time.perf_counter()
-        made = [self._images(range(first, min(first + size, self.images))) for first in range(0, self.images, size)]
-        return time.perf_counter() - start, torch.cat(made)
+    def made(self, size: int) -> torch.Tensor:
+        """All images ``(N, 3, S, S)`` on the CPU, ``size`` at a time."""
+        starts = range(0, self.images, size)
+        return torch.cat([self._images(range(first, min(first + size, self.images))) for first in starts])
+
+    def timed(self, size: int) -> list[float]:
+        """Seconds of an image."""
+        start = self.now()
+        self.made(size)
+        return [(self.now() - start) / self.images]
 
     def _images(self, indices: range) -> torch.Tensor:
         output = self.pipeline(

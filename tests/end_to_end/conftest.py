@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ..small_networks import UNET, VAE
+
 CAPTIONS = ("a person waves", "a person points at the sky", "a person shows a fist")
 
 
@@ -71,22 +73,8 @@ def base(tmp_path_factory: Any) -> Path:
     tokens = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     parts = {
         "text_encoder": CLIPTextModel(CLIPTextConfig(**text, **tokens, num_attention_heads=2)),
-        "vae": AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            block_out_channels=(8, 8, 16),
-            norm_num_groups=8,
-            mid_block_add_attention=False,
-        ),
-        "unet": UNet2DConditionModel(
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            block_out_channels=(16, 32),
-            layers_per_block=1,
-            cross_attention_dim=16,
-            attention_head_dim=4,
-            norm_num_groups=8,
-        ),
+        "vae": AutoencoderKL(**VAE),
+        "unet": UNet2DConditionModel(**UNET),
     }
     for name, part in parts.items():
         part.save_pretrained(folder / name)

@@ -255,8 +255,10 @@ def test_the_benchmark_prints_both_rates_and_that_the_images_are_the_same(pipeli
     words = ["bench", "sample", "--pipeline", str(pipeline), "--images", "2", "--steps", "3", "--rounds", "1"]
     assert main([*words, "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
-    rates = [float(rate) for rate in re.findall(r": ([\d.]+) images/s", printed)]
-    ratio = float(re.search(r"ratio: ([\d.]+)", printed)[1])
-    assert ratio == pytest.approx(rates[0] / rates[1], rel=0.05)
+    batch, alone = (
+        re.search(rf"^{name} .* ([\d.]+) +([\d.]+)$", printed, re.M) for name in ("batch of 2", "one by one")
+    )
+    assert float(batch[2]) == pytest.approx(float(batch[1]) / float(alone[1]), rel=0.05)
+    assert alone[2] == "1"
     assert float(re.search(r"a pixel: ([\d.]+) of 255", printed)[1]) < 1
     assert main([*words, "--images", "0"]) == 2

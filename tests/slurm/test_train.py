@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,109 +69,121 @@ def undisturbed(
     return ends["hand"]
 
 
-def ranks_import(checkout: Checkout, cluster: Cluster, job: str) -> None:
-    """Wait until the ranks of a job are there, and before they are ready."""
-    while f"{job}.0" not in cluster("squeue", "--steps", "--noheader", "--jobs", job, check=False):
-        time.sleep(0.2)
-    time.sleep(1)
-    assert "training into" not in checkout.log(job)
+class Training:
+    """A job of two nodes, one of whose ranks takes longer for each batch."""
+
+    def __init__(self, checkout: Checkout, cluster: Cluster, slow: dict[str, float], *words: str) -> None:
+        self.checkout, self.cluster = checkout, cluster
+        with_faults(checkout, slow=slow)
+        self.job = checkout.sbatch(*TWO_NODES, *words)
+        self.until = partial(checkout.until, self.job)
+
+    def importing(self) -> None:
+        """Wait until the ranks are there, and before they are ready."""
+        while f"{self.job}.0" not in self.cluster("squeue", "--steps", "--noheader", "--jobs", self.job, check=False):
+            time.sleep(0.2)
+        time.sleep(1)
+        assert "training into" not in self.checkout.log(self.job)
+
+    def signal(self, name: str) -> None:
+        """To all processes of the ranks."""
+        self.cluster("scancel", f"--signal={name}", self.job)
+
+    def starts(self) -> int:
+        """Wait for the end, which has to be a good one; how often the job started again."""
+        state = self.cluster.wait(self.job, seconds=600)[""]
+        assert (state.state, state.code) == ("COMPLETED", "0:0"), self.checkout.log(self.job)
+        return state.restarts
+
+    def differences(self, undisturbed: dict[str, Any]) -> list[str]:
+        """Between its end and that of a job that nobody disturbed."""
+        return state_differences(last(self.checkout), undisturbed)
 
 
-def ended_well(checkout: Checkout, cluster: Cluster, job: str) -> int:
-    """Wait for the end of a job; how often it started again."""
-    state = cluster.wait(job, seconds=600)[""]
-    assert (state.state, state.code) == ("COMPLETED", "0:0"), checkout.log(job)
-    return state.restarts
+@pytest.fixture
+def training(checkout: Checkout, cluster: Cluster, world: list[str]) -> Callable[..., Training]:
+    """``training(rank, seconds, option ...)`` submits one whose rank ``rank`` is slower."""
+
+    def start(rank: int, seconds: float, *options: str) -> Training:
+        words = (*options, "slurm/train.sbatch", "hand", *world, *RECIPE)
+        return Training(checkout, cluster, {"rank": rank, "seconds": seconds}, *words)
+
+    return start
 
 
 def test_signals_to_ranks_out_of_step_cost_nothing(
-    checkout: Checkout, cluster: Cluster, world: list[str], undisturbed: dict[str, Any]
+    training: Callable[..., Training], undisturbed: dict[str, Any]
 ) -> None:
-    """While the ranks import, in the middle, and after the last step; one rank is slower than the other."""
-    with_faults(checkout, slow={"rank": 1, "seconds": 0.2})
-    job = checkout.sbatch(*TWO_NODES, "slurm/train.sbatch", "hand", *world, *RECIPE)
-    ranks_import(checkout, cluster, job)
-    cluster("scancel", "--signal=TERM", job)
-    checkout.until(job, "stopped at step 1 of 18")
-    checkout.until(job, "start 2")
-    checkout.until(job, "step 9 of 18")
-    cluster("scancel", "--signal=USR1", job)
-    checkout.until(job, "start 3")
-    checkout.until(job, "step 18 of 18")
-    cluster("scancel", "--signal=USR1", job)
-    assert ended_well(checkout, cluster, job) == 2
-    assert checkout.log(job).count("goes back into the queue") == 2
-    assert state_differences(last(checkout), undisturbed) == []
+    """While the ranks import, in the middle, and after the last step."""
+    job = training(1, 0.2)
+    job.importing()
+    job.signal("TERM")
+    job.until("stopped at step 1 of 18")
+    job.until("start 2")
+    job.until("step 9 of 18")
+    job.signal("USR1")
+    job.until("start 3")
+    job.until("step 18 of 18")
+    job.signal("USR1")
+    assert job.starts() == 2
+    assert job.checkout.log(job.job).count("goes back into the queue") == 2
+    assert job.differences(undisturbed) == []
 
 
 @pytest.mark.usefixtures("only_long")
-def test_five_signals_a_time_limit_a_preemption_and_a_failed_node(
-    checkout: Checkout,
-    cluster: Cluster,
-    world: list[str],
-    undisturbed: dict[str, Any],
-    figures: Callable[[str], None],
+def test_five_signals_a_preemption_and_a_failed_node(
+    training: Callable[..., Training], cluster: Cluster, undisturbed: dict[str, Any], figures: Callable[[str], None]
 ) -> None:
     """Everything that ends jobs, to one job."""
-    with_faults(checkout, slow={"rank": 0, "seconds": 0.5})
-    job = checkout.sbatch(*TWO_NODES, "slurm/train.sbatch", "hand", *world, *RECIPE)
-    ranks_import(checkout, cluster, job)
-    cluster("scancel", "--signal=USR1", job)
-    checkout.until(job, "stopped at step 1 of 18")
+    job = training(0, 0.5)
+    job.importing()
+    job.signal("USR1")
+    job.until("stopped at step 1 of 18")
     for start, (step, name) in enumerate((("step 3 of", "USR1"), ("step 6 of", "TERM")), 2):
-        checkout.until(job, f"start {start}")
-        checkout.until(job, step)
-        cluster("scancel", f"--signal={name}", job)
-        checkout.until(job, f"start {start + 1}")
-    checkout.until(job, "step 9 of")
+        job.until(f"start {start}")
+        job.until(step)
+        job.signal(name)
+        job.until(f"start {start + 1}")
+    job.until("step 9 of")
     urgent = cluster("sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null",
-                     "--wrap=sleep 1", cwd=checkout.folder)  # fmt: skip
-    checkout.until(job, "start 5")
+                     "--wrap=sleep 1", cwd=job.checkout.folder)  # fmt: skip
+    job.until("start 5")
     assert cluster.wait(urgent)[""].state == "COMPLETED"
-    checkout.until(job, "step 12 of")
+    job.until("step 12 of")
     cluster("scontrol", "update", "NodeName=127.0.0.2", "State=DOWN", "Reason=test")
-    cluster.wait(job, until=["PENDING"])
+    cluster.wait(job.job, until=["PENDING"])
     cluster("scontrol", "update", "NodeName=127.0.0.2", "State=RESUME", check=False)  # it may have come back
-    checkout.until(job, "start 6")
-    checkout.until(job, "step 18 of")
-    cluster("scancel", "--signal=USR1", job)
-    restarts = ended_well(checkout, cluster, job)
-    assert restarts == 5
-    assert state_differences(last(checkout), undisturbed) == []
+    job.until("start 6")
+    job.until("step 18 of")
+    job.signal("USR1")
+    assert job.starts() == 5
+    assert job.differences(undisturbed) == []
     figures("USR1 twice, TERM, a preemption, a failed node, and USR1 after the last step: bit-identical")
 
 
 @pytest.mark.usefixtures("only_long")
 def test_a_time_limit(
-    checkout: Checkout,
-    cluster: Cluster,
-    world: list[str],
-    undisturbed: dict[str, Any],
-    figures: Callable[[str], None],
+    training: Callable[..., Training], undisturbed: dict[str, Any], figures: Callable[[str], None]
 ) -> None:
     """Slurm itself sends the signal; a limit is a minute at least, and is looked at twice a minute."""
-    with_faults(checkout, slow={"rank": 0, "seconds": 1})
-    limit = ("--time=2", "--signal=USR1@60")
-    job = checkout.sbatch(*TWO_NODES, *limit, "slurm/train.sbatch", "hand", *world, *RECIPE)
-    restarts = ended_well(checkout, cluster, job)
-    assert restarts >= 1
-    assert state_differences(last(checkout), undisturbed) == []
-    figures(f"{restarts} time limits: bit-identical")
+    job = training(0, 1, "--time=2", "--signal=USR1@60")
+    starts = job.starts()
+    assert starts >= 1
+    assert job.differences(undisturbed) == []
+    figures(f"{starts} time limits: bit-identical")
 
 
 @pytest.mark.usefixtures("only_long")
 def test_ranks_out_of_step_never_hang(
     make_checkout: Callable[[str], Checkout], cluster: Cluster, world: list[str], figures: Callable[[str], None]
 ) -> None:
-    """Ten runs, one rank slower by a second for each step, signalled at another moment each time."""
+    """Ten runs, one rank slower by a second for each batch, signalled at another moment each time."""
+    settings = ["trainer.max_steps=4", *RECIPE[1:]]
     for number in range(10):
-        checkout = make_checkout(f"run{number}")
-        with_faults(checkout, slow={"rank": number % 2, "seconds": 1})
-        settings = [*RECIPE, "trainer.max_steps=4"]
-        settings.remove("trainer.max_steps=18")
-        job = checkout.sbatch(*TWO_NODES, "slurm/train.sbatch", "hand", *world, *settings)
-        checkout.until(job, "step 1 of 4")
+        words = ("slurm/train.sbatch", "hand", *world, *settings)
+        job = Training(make_checkout(f"run{number}"), cluster, {"rank": number % 2, "seconds": 1}, *words)
+        job.until("step 1 of 4")
         time.sleep(number / 7)
-        cluster("scancel", "--signal=USR1", job)
-        assert ended_well(checkout, cluster, job) == 1
+        job.signal("USR1")
+        assert job.starts() == 1
     figures("10 of 10 runs with ranks out of step stopped, came back and ended")
