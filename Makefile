@@ -17,6 +17,9 @@ WORKERS ?= 2
 RUNS  ?= runs
 PORT  ?= 6006
 
+# where this is set, every process compiles torch and the rest anew: 15 s of processor time each
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo calibration test proof-data proof-train proof-evaluate proof-sd15 check format tensorboard tiny-base detection mask-quality prep-speed lock clean \
 	data-hagrid data-interhand data-reinterhand data-laion data-folder data-synthetic \

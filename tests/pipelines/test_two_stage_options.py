@@ -191,7 +191,7 @@ def test_hand_labels_guide_stage_one(pipeline, pose, monkeypatch):
     labels[:, :32], labels[:, 32:] = 1, 2
     pipeline("a", pose, hand_labels=labels, **QUICK)
     assert seen["hand_mask"].shape == (2, 1, SIZE, SIZE)
-    assert seen["hand_mask"][0].mean() > 0.8, "the square around the right hand is right hand"
+    assert seen["hand_mask"][0].float().mean() > 0.8, "the square around the right hand is right hand"
     with pytest.raises(ValueError, match=r"hand_labels must be uint8 \(64, 64\) or \(1, 64, 64\), got bool \(64, 64\)"):
         pipeline("a", pose, hand_labels=labels > 0)
 
