@@ -67,7 +67,7 @@ def attempt(prepare: Callable[[Input], Members], given: Input) -> Result:
         return Failure(f"cannot read: {error.reason}")
     except DataError as error:
         return error.message
-    except (ConfigError, SetupError, MemoryError):
+    except (ConfigError, SetupError, MemoryError, ImportError):  # the last also of a Ctrl-C in the middle of an import
         raise
     except Exception as error:
         return Failure(f"unexpected {type(error).__name__}: {error}")

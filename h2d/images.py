@@ -9,10 +9,11 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from PIL import Image, ImageOps
 
 from h2d.errors import DataError
@@ -56,7 +57,7 @@ def load_image(source: Path | bytes, name: str | None = None) -> np.ndarray:
     data = source if isinstance(source, bytes) else _read(source, label)
     try:
         with _without_warnings(), _open(data, label) as picture:
-            return _to_rgb(ImageOps.exif_transpose(picture))
+            return _decode(picture, data)
     except ImageError:
         raise
     except Exception as error:  # damaged files make Pillow raise SyntaxError, struct.error, EOFError, KeyError ...
@@ -66,8 +67,7 @@ def load_image(source: Path | bytes, name: str | None = None) -> np.ndarray:
 def original_extension(data: bytes) -> str | None:
     """``"jpg"`` or ``"png"`` if every reader sees these bytes as ``load_image`` does, else None (then re-encode)."""
     with _without_warnings(), _open(data, "the picture") as picture:
-        rotated = picture.getexif().get(_ORIENTATION, 1) != 1
-        if rotated or picture.mode not in ("RGB", "L") or "transparency" in picture.info:
+        if _is_rotated(picture) or picture.mode not in ("RGB", "L") or "transparency" in picture.info:
             return None
         return {"JPEG": "jpg", "PNG": "png"}.get(picture.format or "")
 
@@ -116,6 +116,18 @@ def _open(data: bytes, label: str) -> Image.Image:
     if min(width, height) < MIN_SIDE:
         raise ImageError(label, f"smaller than {MIN_SIDE} pixels ({width} x {height})")
     return picture
+
+
+def _decode(picture: Image.Image, data: bytes) -> np.ndarray:
+    """Pixels of an opened picture; those of an ordinary JPEG from libjpeg-turbo itself, which are the same ones."""
+    if picture.format == "JPEG" and picture.mode == "RGB" and not _is_rotated(picture):
+        with suppress(ValueError):  # it is strict: what it warns of is for Pillow to accept or refuse
+            return simplejpeg.decode_jpeg(data, "RGB")
+    return _to_rgb(ImageOps.exif_transpose(picture))
+
+
+def _is_rotated(picture: Image.Image) -> bool:
+    return bool(picture.getexif().get(_ORIENTATION, 1) != 1)
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:

@@ -120,7 +120,7 @@ def _encoded(
         for place, raw in enumerate(raws):
             members: dict[str, bytes] = {}
             for number, example in enumerate(examples[place * variants : (place + 1) * variants]):
-                members |= encode_variant(number, example)
+                members[f"{number}.safetensors"] = encode_variant(example)
             yield raw["__key__"], members | {"txt": examples[place * variants]["caption"].encode()}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import colorsys
+import math
 from types import ModuleType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -64,28 +66,48 @@ def small_heatmaps(pose: np.ndarray, size: int, cells: int, sigma_px: float, wri
     pixels = middle + (np.array([[0]]) if factor % 2 else np.array([[-0.5, 0.5]]))
     around = pixels.shape[1]
     maps = _heatmaps(pose, pixels.reshape(-1).astype(np.float32), sigma_px, wrist)
-    return maps.reshape(10, cells, around, cells, around).mean(axis=(2, 4))
+    starts = range(around)
+    return sum(maps[:, row::around, column::around] for row in starts for column in starts) / around**2
 
 
 def _heatmaps(pose: np.ndarray, centres: np.ndarray, sigma_px: float, wrist: Wrist) -> np.ndarray:
     """The maps at some rows and columns: the middles of their pixels, ascending."""
     maps = np.zeros((10, len(centres), len(centres)), np.float32)
-    for hand, points in enumerate(HAND_SLICES.values()):
+    for hand, part in enumerate(HAND_SLICES.values()):
+        points = pose[part]
+        columns, rows = (_Bells.at(points[:, axis], centres, sigma_px) for axis in (0, 1))
         for finger, chain in enumerate(FINGERS):
             with_wrist = wrist == "all" or (wrist == "thumb" and finger == 0)
-            for x, y, v in pose[points][chain if with_wrist else chain[1:]]:
-                if v > 0:
-                    _add_gaussian(maps[5 * hand + finger], centres, x, y, sigma_px)
+            for point in chain if with_wrist else chain[1:]:
+                if points[point, 2] > 0:
+                    _add_gaussian(maps[5 * hand + finger], rows, columns, point)
     return maps
 
 
-def _add_gaussian(channel: np.ndarray, centres: np.ndarray, x: float, y: float, sigma: float) -> None:
-    """Maximum of ``channel`` and a Gaussian, within four standard deviations (0.0003 of the peak)."""
-    rows = slice(*np.searchsorted(centres, (y - 4 * sigma, y + 4 * sigma)))
-    columns = slice(*np.searchsorted(centres, (x - 4 * sigma, x + 4 * sigma)))
-    vertical = np.exp(-((centres[rows] - y) ** 2) / (2 * sigma**2))
-    horizontal = np.exp(-((centres[columns] - x) ** 2) / (2 * sigma**2))
-    window = channel[rows, columns]
+class _Bells(NamedTuple):
+    """Gaussians along an axis: values (N, L), and where each begins and ends."""
+
+    values: np.ndarray
+    starts: list[int]
+    stops: list[int]
+
+    @classmethod
+    def at(cls, points: np.ndarray, centres: np.ndarray, sigma: float) -> _Bells:
+        """Of points (N,) at the middles (L,) of pixels, within four standard deviations (0.0003 of the peak)."""
+        values = np.exp(-((centres - points[:, None]) ** 2) / (2 * sigma**2))
+        starts, stops = (np.searchsorted(centres, points + side * sigma).tolist() for side in (-4, 4))
+        return cls(values, starts, stops)
+
+    def of(self, point: int) -> tuple[slice, np.ndarray]:
+        """Where the bell of a point is, and its values there."""
+        part = slice(self.starts[point], self.stops[point])
+        return part, self.values[point, part]
+
+
+def _add_gaussian(channel: np.ndarray, rows: _Bells, columns: _Bells, point: int) -> None:
+    """Maximum of ``channel`` and the Gaussian of a point."""
+    (high, vertical), (wide, horizontal) = rows.of(point), columns.of(point)
+    window = channel[high, wide]
     np.maximum(window, vertical[:, None] * horizontal, out=window)
 
 
@@ -109,42 +131,48 @@ def draw_openpose(pose: np.ndarray, height: int, width: int | None = None) -> np
     people[..., :2] *= scale
     canvas = np.zeros((round(height * scale), round(width * scale), 3), np.uint8)
     for person in people:
-        _draw_body(cv2, canvas, person[BODY])
+        _draw_body(cv2, canvas, person[BODY].tolist())
     for person in people:
         for side in ("left", "right"):
             _draw_hand(cv2, canvas, person[HAND_SLICES[side]])
-    for point in people[:, FACE].reshape(-1, 3):
-        if _drawable(point):
-            cv2.circle(canvas, _pixel(point), FACE_RADIUS, FACE_RGB, -1)
+    for pixel in _pixels(people[:, FACE].reshape(-1, 3)):
+        if pixel:
+            cv2.circle(canvas, pixel, FACE_RADIUS, FACE_RGB, -1)
     if scale == 1:
         return canvas
     return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _draw_body(cv2: ModuleType, canvas: np.ndarray, body: np.ndarray) -> None:
-    joints = [
-        body[list(sources), :2].mean(0) if (body[list(sources), 2] > 0).all() else None
-        for sources in OPENPOSE_FROM_BODY
-    ]
+def _draw_body(cv2: ModuleType, canvas: np.ndarray, body: list[list[float]]) -> None:
+    joints = [_middle([body[source] for source in sources]) for sources in OPENPOSE_FROM_BODY]
     for (a, b), colour in zip(OPENPOSE_LIMBS, OPENPOSE_RGB[:-1], strict=True):
         start, end = joints[a], joints[b]
-        if start is not None and end is not None:
-            middle, (dx, dy) = (start + end) / 2, start - end
-            axes = (int(np.hypot(dx, dy) / 2), LIMB_HALF_WIDTH)
-            outline = cv2.ellipse2Poly(_pixel(middle), axes, int(np.degrees(np.arctan2(dy, dx))), 0, 360, 1)
+        if start and end:
+            dx, dy = start[0] - end[0], start[1] - end[1]
+            middle = (int((start[0] + end[0]) / 2), int((start[1] + end[1]) / 2))
+            axes = (int(math.hypot(dx, dy) / 2), LIMB_HALF_WIDTH)
+            outline = cv2.ellipse2Poly(middle, axes, int(math.degrees(math.atan2(dy, dx))), 0, 360, 1)
             cv2.fillConvexPoly(canvas, outline, [int(0.6 * value) for value in colour])
     for joint, colour in zip(joints, OPENPOSE_RGB, strict=True):
-        if joint is not None:
-            cv2.circle(canvas, _pixel(joint), BODY_RADIUS, colour, -1)
+        if joint:
+            cv2.circle(canvas, (int(joint[0]), int(joint[1])), BODY_RADIUS, colour, -1)
+
+
+def _middle(points: list[list[float]]) -> tuple[float, float] | None:
+    """Between keypoints, if all of them are labelled."""
+    if any(v <= 0 for _, _, v in points):
+        return None
+    return sum(point[0] for point in points) / len(points), sum(point[1] for point in points) / len(points)
 
 
 def _draw_hand(cv2: ModuleType, canvas: np.ndarray, hand: np.ndarray) -> None:
-    for index, (a, b) in enumerate(HAND_EDGES):
-        if _drawable(hand[a]) and _drawable(hand[b]):
-            cv2.line(canvas, _pixel(hand[a]), _pixel(hand[b]), _hue(index / len(HAND_EDGES)), HAND_LINE)
-    for point in hand:
-        if _drawable(point):
-            cv2.circle(canvas, _pixel(point), HAND_RADIUS, HAND_JOINT_RGB, -1)
+    pixels = _pixels(hand)
+    for (a, b), colour in zip(HAND_EDGES, _HAND_RGB, strict=True):
+        if pixels[a] and pixels[b]:
+            cv2.line(canvas, pixels[a], pixels[b], colour, HAND_LINE)
+    for pixel in pixels:
+        if pixel:
+            cv2.circle(canvas, pixel, HAND_RADIUS, HAND_JOINT_RGB, -1)
 
 
 def overlay(image: np.ndarray, pose: np.ndarray, hands: np.ndarray | None = None) -> np.ndarray:
@@ -180,14 +208,14 @@ def _draw_over(picture: np.ndarray, pose: np.ndarray, unit: int) -> None:
             cv2.circle(picture, (int(x), int(y)), unit, FACE_RGB, -1)
     for points in HAND_SLICES.values():
         hand = pose[points]
-        for index, (a, b) in enumerate(HAND_EDGES):
+        for (a, b), colour in zip(HAND_EDGES, _HAND_RGB, strict=True):
             if hand[a, 2] > 0 and hand[b, 2] > 0:
-                cv2.line(picture, _pixel(hand[a]), _pixel(hand[b]), _hue(index / len(HAND_EDGES)), unit, cv2.LINE_AA)
+                cv2.line(picture, _pixel(hand[a]), _pixel(hand[b]), colour, unit, cv2.LINE_AA)
 
 
-def _drawable(point: np.ndarray) -> bool:
-    """OpenPose v1.1 skips hand and face points whose integer coordinates are not positive."""
-    return bool(point[2] > 0 and min(int(point[0]), int(point[1])) > 0)
+def _pixels(points: np.ndarray) -> list[tuple[int, int] | None]:
+    """Pixels of points (N, 3); OpenPose v1.1 skips hand and face points whose integer coordinates are not positive."""
+    return [(int(x), int(y)) if v > 0 and int(x) > 0 and int(y) > 0 else None for x, y, v in points.tolist()]
 
 
 def _pixel(point: np.ndarray) -> tuple[int, int]:
@@ -196,10 +224,11 @@ def _pixel(point: np.ndarray) -> tuple[int, int]:
 
 def _hue(hue: float) -> tuple[float, float, float]:
     """Fully saturated colour of a hue in [0, 1), as floats in [0, 255]: OpenCV rounds them as the original does."""
-    import colorsys
-
     red, green, blue = colorsys.hsv_to_rgb(hue, 1.0, 1.0)
     return 255 * red, 255 * green, 255 * blue
+
+
+_HAND_RGB = tuple(_hue(index / len(HAND_EDGES)) for index in range(len(HAND_EDGES)))
 
 
 def _cv2() -> ModuleType:

@@ -32,6 +32,13 @@ def test_lossless_formats_come_back_exactly(kind: str) -> None:
     assert np.array_equal(load_image(saved(Image.fromarray(gradient()), kind, **options)), gradient())
 
 
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}, {"quality": 30}])
+def test_a_jpeg_has_the_pixels_that_pillow_finds(options: dict[str, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (67, 45, 3), np.uint8)
+    data = saved(Image.fromarray(noise), "JPEG", **options)
+    assert np.array_equal(load_image(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotation_is_applied(orientation: int) -> None:
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # PIL transpositions that give the stored picture

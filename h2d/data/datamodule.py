@@ -56,7 +56,7 @@ class ShardDataModule(L.LightningDataModule):
             cached = read_manifest(experiment.data.latents)
             check_latents(cached, experiment, manifest)
             self.folder, self.vae = experiment.data.latents, cached.settings["vae"]
-            self.example = partial(cached_example, variants=cached.settings["variants"])
+            self.example = partial(cached_example, variants=cached.settings["variants"], size=experiment.image_size)
 
     def check_vae(self, parts: FrozenParts) -> None:
         """Make sure that cached latents are those of this VAE.

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import os
-import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import webdataset as wds
 from torch.utils.data import DataLoader, Dataset
-from webdataset import tariterators
 
-from h2d.data.index import damaged, reason_of, sample_offsets
+from h2d.data.index import ShardIndex
 from h2d.data.order import Place
 from h2d.data.shards import read_manifests
 from h2d.errors import DataError
-
-# The shards are data from elsewhere: no pickles, no commands in place of file names.
-wds.utils.enforce_security = True
 
 _PICTURE, _NOISE = 0, 1
 """Last number of the seed of a sample's crop and colours, and of its noise."""
@@ -70,9 +62,8 @@ class ShardDataset(Dataset[dict[str, Any]]):
         shards = manifest.split(split)
         if not shards:
             raise DataError(f"{folder}: no samples in the split {split!r}", "prepare the data with more samples")
-        self.paths = [manifest.folder / shard.name for shard in shards]
-        self.offsets = [sample_offsets(path, shard.count) for path, shard in zip(self.paths, shards, strict=True)]
-        self.firsts = np.cumsum([0, *(shard.count for shard in shards)])
+        self.shards = [ShardIndex(manifest.folder / shard.name, shard.count) for shard in shards]
+        self.firsts = np.cumsum([0, *(len(shard) for shard in self.shards)])
 
     def __len__(self) -> int:
         return int(self.firsts[-1])
@@ -89,24 +80,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
             DataError: names the shard, which has changed or is damaged.
         """
         number = int(np.searchsorted(self.firsts, index, side="right")) - 1
-        path, place = self.paths[number], index - int(self.firsts[number])
-        start, stop = (int(offset) for offset in self.offsets[number][place : place + 2])
-        try:
-            with open(path, "rb") as file:
-                content = os.pread(file.fileno(), stop - start, start)
-            if len(content) < stop - start:
-                raise EOFError(f"ends at byte {start + len(content):,}, in the middle of a sample")
-            samples = list(_samples(path, content))
-        except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-            raise damaged(path, reason_of(error)) from error
-        if len(samples) != 1:
-            raise damaged(path, f"holds {len(samples)} samples at byte {start:,} where one was")
-        return samples[0]
-
-
-def _samples(path: Path, content: bytes) -> Iterator[dict[str, Any]]:
-    source = [{"url": str(path), "stream": io.BytesIO(content)}]  # WebDataset in its secure mode opens nothing itself
-    yield from tariterators.group_by_keys(tariterators.tar_file_expander(source))
+        return self.shards[number].read(index - int(self.firsts[number]))
 
 
 class ShardLoader(DataLoader):

@@ -2,29 +2,33 @@
 
 It has the shards, counts and keys of the set that it was made from, so a stream of either has the same order. A sample
 holds ``K`` variants, each the example of one epoch with its own crop and colours; training reads variant ``e mod K`` in
-epoch ``e``, which is exactly what it would have computed in epoch ``e < K``, to half precision. Members of variant
-``k``: ``k.NAME.npy`` (float16 moments of the posterior (2C, h, w), heat maps (10, h, h)), ``k.hand_mask.png``,
-``k.skeleton.png``; ``txt`` is the caption. Validation samples hold variant 0 only, which has nothing random.
+epoch ``e``, which is exactly what it would have computed in epoch ``e < K``, to half precision. Validation samples hold
+variant 0 only, which has nothing random. ``k.safetensors`` is variant ``k``:
+
+- ``image``, ``canvas``: float16 moments (2C, h, w) of the posterior,
+- ``heatmaps``: float16 (10, h, h),
+- ``hand_mask``: in bits, (S*S/8,),
+- ``pose``: float32 (133, 3), from which the skeleton is drawn; that is quicker than to decode one.
+
+``txt`` is the caption.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from h2d.data.dataset import Draw
-from h2d.data.schema import decode_npy, encode_npy
 from h2d.data.shards import Manifest
 from h2d.errors import ConfigError, DataError
 from h2d.experiment import Experiment, leaves
-from h2d.images import encode_png
+from h2d.rendering import draw_openpose
 
 ENCODED = ("image", "canvas")
 """Pictures of an example, which the VAE encodes."""
@@ -32,43 +36,43 @@ KEYS = ("task", "seed", "image_size", "data.crop_margin", "data.heatmap_sigma_px
 """Settings that an example depends on."""
 
 
-def encode_variant(number: int, example: Mapping[str, Any]) -> dict[str, bytes]:
-    """Members of one variant.
+def encode_variant(example: Mapping[str, Any]) -> bytes:
+    """A variant as a member of a sample.
 
     Args:
-        number: of the variant.
         example: as training uses it, with moments ``(2C, h, w)`` in place of the pictures.
     """
-    members = {}
-    for name in (*ENCODED, "heatmaps"):
-        if name in example:
-            members[f"{number}.{name}.npy"] = encode_npy(example[name].to(torch.float16).numpy())
-    if "hand_mask" in example:
-        members[f"{number}.hand_mask.png"] = encode_png((example["hand_mask"][0] * 255).byte().numpy())
-    if "hint" in example:
-        skeleton = (example["hint"][:3] * 255).round().byte().permute(1, 2, 0)
-        members[f"{number}.skeleton.png"] = encode_png(skeleton.numpy())
-    return members
+    arrays = {name: example[name].half().numpy() for name in (*ENCODED, "heatmaps") if name in example}
+    arrays["hand_mask"] = np.packbits(example["hand_mask"].numpy() > 0)
+    if "pose" in example:
+        arrays["pose"] = example["pose"].numpy()
+    return save(arrays)
 
 
-def cached_example(raw: Mapping[str, Any], draw: Draw | None, *, variants: int) -> dict[str, Any]:
+def cached_example(raw: Mapping[str, Any], draw: Draw | None, *, variants: int, size: int) -> dict[str, Any]:
     """The example of an epoch from the members of a sample, in bytes; ``image`` and ``canvas`` are moments.
+
+    Args:
+        raw: members by extension.
+        draw: says which epoch; without it, variant 0.
+        variants: of each sample.
+        size: side S of the pictures.
 
     Raises:
         DataError: the sample does not hold the variant, or it is damaged.
     """
-    number = draw.epoch % variants if draw else 0
-    start = f"{number}."
+    name = f"{draw.epoch % variants if draw else 0}.safetensors"
     try:
-        example: dict[str, Any] = {
-            name.removeprefix(start).partition(".")[0]: _decode(name, content)
-            for name, content in raw.items()
-            if name.startswith(start)
-        }
-        if not example:
-            raise DataError(f"it has no variant {number}")
+        if name not in raw:
+            raise DataError(f"it has no {name}")
+        arrays = load(raw[name])
+        example = {name: torch.from_numpy(arrays[name]).float() for name in (*ENCODED, "heatmaps") if name in arrays}
+        example["hand_mask"] = torch.from_numpy(np.unpackbits(arrays["hand_mask"]).reshape(1, size, size))
+        if "pose" in arrays:
+            example["pose"] = torch.from_numpy(arrays["pose"])
+            example["skeleton"] = torch.from_numpy(draw_openpose(arrays["pose"], size))
         return example | {"caption": raw["txt"].decode(), "key": raw["__key__"]}
-    except (DataError, OSError, ValueError, KeyError) as error:
+    except (DataError, SafetensorError, ValueError, KeyError) as error:
         where = f"sample {raw.get('__key__')} of {raw.get('__url__', 'a shard')}"
         raise DataError(
             f"{where} holds no cached latents: {error}", "make them again with `h2d data latents`"
@@ -97,10 +101,3 @@ def check_latents(cached: Manifest, experiment: Experiment, manifest: Manifest) 
                 f"data.latents={cached.folder} was made with {key}={before}, not {value}",
                 "make the latents again, or train with the setting that they were made with",
             )
-
-
-def _decode(name: str, content: bytes) -> Tensor:
-    if name.endswith(".npy"):
-        return torch.from_numpy(decode_npy(content)).float()
-    pixels = torch.from_numpy(np.array(Image.open(io.BytesIO(content), formats=("PNG",))))
-    return (pixels > 127).byte()[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

@@ -52,7 +52,7 @@ def hand_bytes(
         caption_prefix: put in front of the caption.
 
     Returns:
-        uint8 ``image`` (3,S,S) and ``hand_mask`` (1,S,S) in {0, 1}, float32 ``heatmaps`` (10,h,h) in [0, 1],
+        uint8 ``image`` (S,S,3) and ``hand_mask`` (1,S,S) in {0, 1}, float32 ``heatmaps`` (10,h,h) in [0, 1],
         ``caption``, ``key``; with colour changes also ``colours`` (5,), see :meth:`h2d.data.augment.Augment.draw`.
 
     Raises:
@@ -61,7 +61,7 @@ def hand_bytes(
     box, names = choose_box(sample, margin, rng)
     pose = only_hands(box.to_crop(sample.pose, size), names)
     example: dict[str, Any] = {
-        "image": crop(_channels_first(sample.image), box, size),
+        "image": crop(torch.from_numpy(sample.image).permute(2, 0, 1), box, size).permute(1, 2, 0),
         "heatmaps": torch.from_numpy(small_heatmaps(pose, size, latent_size, sigma_px, wrist)),
         "hand_mask": crop_mask(sample.hands, names, box, size),
         "caption": caption_prefix + sample.caption,
@@ -90,22 +90,23 @@ def choose_box(sample: Sample, margin: float, rng: np.random.Generator | None) -
 
 def crop_mask(hands: np.ndarray, names: tuple[str, ...], box: CropBox, size: int) -> Tensor:
     """uint8 mask ``(1, size, size)`` in {0, 1} of the named hands inside a box of a label image ``(H, W)``."""
-    covered = np.zeros(256, np.uint8)
-    covered[[HAND_LABELS[name] for name in names]] = 255
-    return (crop(torch.from_numpy(covered[hands])[None], box, size) > 127).byte()
+    covered = np.logical_or.reduce([hands == HAND_LABELS[name] for name in names])
+    return (crop(torch.from_numpy(covered.view(np.uint8) * 255)[None], box, size) > 127).view(torch.uint8)
 
 
 def outpaint_bytes(sample: Sample, *, size: int) -> dict[str, Any]:
     """A person as stage II learns it (Section III-C).
 
     Returns:
-        uint8 ``image`` (3,S,S), ``skeleton`` (3,S,S) and ``hand_mask`` (1,S,S) in {0, 1}, ``caption``, ``key``.
+        uint8 ``image`` (S,S,3), ``skeleton`` (S,S,3) and ``hand_mask`` (1,S,S) in {0, 1}; the ``pose`` (133,3) of the
+        skeleton in pixels; ``caption``, ``key``.
     """
     square = square_sample(sample, size)
     return {
-        "image": _channels_first(square.image),
-        "skeleton": _channels_first(draw_openpose(square.pose, size)),
-        "hand_mask": torch.from_numpy((square.hands > 0).astype(np.uint8))[None],
+        "image": torch.from_numpy(square.image),
+        "skeleton": torch.from_numpy(draw_openpose(square.pose, size)),
+        "hand_mask": torch.from_numpy((square.hands > 0).view(np.uint8))[None],
+        "pose": torch.from_numpy(square.pose),
         "caption": sample.caption,
         "key": sample.key,
     }
@@ -116,7 +117,8 @@ def outpaint_example(sample: Sample, *, size: int) -> dict[str, Any]:
 
     Returns:
         ``image`` (3,S,S) in [-1, 1], ``hint`` (4,S,S) in [0, 1] (skeleton RGB, hand mask), ``hand_mask`` (1,S,S) in
-        {0, 1}, ``canvas`` (3,S,S) in [-1, 1] (the pixels of the hands on black), ``caption``, ``key``.
+        {0, 1}, ``canvas`` (3,S,S) in [-1, 1] (the pixels of the hands on black), ``pose`` (133,3), ``caption``,
+        ``key``.
     """
     return as_numbers(outpaint_bytes(sample, size=size))
 
@@ -138,16 +140,16 @@ def as_numbers(example: Mapping[str, Any]) -> dict[str, Any]:
         numbers["hand_mask"] = numbers["hand_mask"].float()
     if skeleton is not None:
         hand_mask = numbers["hand_mask"]
-        numbers["hint"] = torch.cat([skeleton.float() / 255, hand_mask], dim=-3)
+        numbers["hint"] = torch.cat([_channels_first(skeleton) / 255, hand_mask], dim=-3)
         if "canvas" not in numbers:
             numbers["canvas"] = torch.where(hand_mask > 0, image, -1.0)
     return numbers
 
 
 def to_signed(image: Tensor) -> Tensor:
-    """uint8 image as floats in [-1, 1]."""
-    return image.float().div_(127.5).sub_(1)
+    """uint8 image ``(..., S, S, 3)`` as floats ``(..., 3, S, S)`` in [-1, 1]."""
+    return _channels_first(image).div_(127.5).sub_(1)
 
 
-def _channels_first(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1)
+def _channels_first(image: Tensor) -> Tensor:
+    return image.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)

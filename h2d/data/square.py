@@ -64,8 +64,10 @@ class Window:
 
     def of_image(self, image: np.ndarray) -> np.ndarray:
         """The window of ``(H, W, 3)``, bicubic; border pixels are repeated outside."""
-        part = Image.fromarray(np.ascontiguousarray(self._cut(image, edge=True)))
-        return np.array(part.resize(self.size, Image.Resampling.BICUBIC))
+        part = np.ascontiguousarray(self._cut(image, edge=True))
+        if (self.width, self.height) == self.size:
+            return part
+        return np.array(Image.fromarray(part).resize(self.size, Image.Resampling.BICUBIC))
 
     def of_labels(self, labels: np.ndarray) -> np.ndarray:
         """The window of ``(H, W)``; 0 outside.
@@ -73,6 +75,8 @@ class Window:
         Each label covers the pixels of which it holds more than half; nearest-neighbour resizing would fray it.
         """
         part = self._cut(labels)
+        if (self.width, self.height) == self.size:
+            return part
         result = np.zeros(self.size[::-1], labels.dtype)
         for label in np.flatnonzero(np.bincount(part.ravel())):
             if not label:  # the background

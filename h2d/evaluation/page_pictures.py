@@ -47,7 +47,9 @@ def asked_for(data: ShardDataset, row: Row, size: int) -> Asked:
     """
     raw = data.read(row.number) if row.number < len(data) else {}
     if raw.get("__key__") != row.key:
-        problem = f"sample {row.number} of {data.paths[0].parent} is {raw.get('__key__', 'not there')}, not {row.key}"
+        problem = (
+            f"sample {row.number} of {data.shards[0].path.parent} is {raw.get('__key__', 'not there')}, not {row.key}"
+        )
         raise DataError(problem, "name the shards and the split that were evaluated")
     sample = square_sample(decode_sample(raw), size)
     return Asked(sample.caption, small(sample.image), small(draw_openpose(row.truth, size)))

@@ -1,4 +1,6 @@
+import io
 import json
+import shutil
 import tarfile
 
 import numpy as np
@@ -6,10 +8,10 @@ import pytest
 import torch
 
 from h2d.data.dataset import ShardDataset, ShardLoader
-from h2d.data.index import sample_offsets
+from h2d.data.index import ShardIndex
 from h2d.data.order import Place, TrainingOrder, ValidationOrder
 from h2d.data.schema import decode_sample, encode_sample
-from h2d.data.shards import Manifest, ShardInfo, write_manifest, write_tar
+from h2d.data.shards import Manifest, ShardInfo, iter_shard, write_manifest, write_tar
 from h2d.errors import DataError
 from h2d.files import sha256_of
 from h2d.images import encode_png
@@ -61,12 +63,31 @@ def shards(tmp_path_factory):
     return make_shards(tmp_path_factory.mktemp("shards"), [7, 5, 12])
 
 
-def test_offsets_are_those_of_the_tar_file(shards):
-    offsets = sample_offsets(shards / "train-000001.tar", 5)
-    with tarfile.open(shards / "train-000001.tar") as tar:
+def test_the_index_finds_what_a_tar_reader_finds(shards):
+    path = shards / "train-000001.tar"
+    index = ShardIndex(path, 5)
+    assert [index.read(number) for number in range(5)] == list(iter_shard(path))
+    with tarfile.open(path) as tar:
         starts = [info.offset for info in tar if info.name.endswith(".png") and "hands" not in info.name]
-    assert offsets[:-1].tolist() == starts
-    assert offsets[-1] == (shards / "train-000001.tar").stat().st_size
+    assert [index.start(number) for number in range(5)] == starts
+
+
+def test_long_names_and_strangers_among_the_members(tmp_path):
+    """Tar files that others wrote: names that need a header of their own, folders, files without an extension."""
+    path, names = tmp_path / "other.tar", ["a/0.txt", "a/0.png", "b" * 140 + ".txt", "README", "c/2.txt"]
+    with tarfile.open(path, "w:", format=tarfile.PAX_FORMAT) as tar:
+        folder = tarfile.TarInfo("a")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = len(name)
+            tar.addfile(info, io.BytesIO(name.encode()))
+    index = ShardIndex(path, 3)
+    found = [index.read(number) for number in range(3)]
+    assert [sample["__key__"] for sample in found] == ["a/0", "b" * 140, "c/2"]
+    assert [sample["txt"] for sample in found] == [b"a/0.txt", b"b" * 140 + b".txt", b"c/2.txt"]
+    assert found[0]["png"] == b"a/0.png"
 
 
 def test_any_sample_can_be_read_at_any_time(shards):
@@ -185,6 +206,15 @@ def test_a_shard_that_changes_during_training_is_named(tmp_path):
         [dataset[Place(number)] for number in range(6)]
     path.unlink()
     with pytest.raises(DataError, match=r"train-000000\.tar: No such file"):
+        dataset[Place(0)]
+
+
+def test_a_shard_that_another_takes_the_place_of_is_named(tmp_path):
+    folder = make_shards(tmp_path / "shards", [6])
+    dataset = ShardDataset(folder, "train", key_and_draw)
+    make_shards(tmp_path / "other", [3, 6])
+    shutil.copy(tmp_path / "other" / "train-000001.tar", folder / "train-000000.tar")
+    with pytest.raises(DataError, match=r"train-000000\.tar: holds another sample at byte 0 than before"):
         dataset[Place(0)]
 
 

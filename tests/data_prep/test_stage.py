@@ -46,6 +46,8 @@ class Stub(ImageWorker):
             raise ImageError(name, "truncated")
         if "stop" in name:
             raise SetupError("no weights")
+        if "half" in name:
+            raise ImportError("half of a package")  # Ctrl-C while it was loaded
         return {"out.txt": name.encode() + item.members.get("in.txt", b"")}
 
 def build(job):
@@ -141,6 +143,11 @@ def test_what_concerns_every_image_stops_the_stage(tmp_path: Path, stub: ModuleT
         job = prepare(tmp_path / str(jobs), [*names("good", 6), "stop"], jobs=jobs)
         with pytest.raises(SetupError, match="no weights"):
             stage.run(stub.STAGE, job)
+
+
+def test_a_package_that_cannot_be_loaded_is_no_images_fault(tmp_path: Path, stub: ModuleType) -> None:
+    with pytest.raises(ImportError, match="half of a package"):
+        stage.run(stub.STAGE, prepare(tmp_path, [*names("good", 2), "half"]))
 
 
 def test_results_of_other_settings_are_never_mixed(tmp_path: Path, stub: ModuleType) -> None:
