@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from h2d.checkpoints import experiment_of, read_checkpoint
 from h2d.errors import CheckpointError
@@ -89,13 +89,13 @@ def check_partners(hand: HandGenerator, outpaint: Outpainter) -> None:
 def hand_pipeline(task: HandGenerator) -> HandPipeline:
     """Stage I alone, over the networks of the task (shared, not copied)."""
     parts = task.parts
-    pipeline = HandPipeline(task.unet, parts.vae, parts.text_encoder, parts.tokenizer, make_sampler(task.scheduler))
+    pipeline = HandPipeline(task.unet, parts.vae, parts.text_encoder, parts.tokenizer, _sampler(task))
     return _quiet(pipeline)
 
 
 def outpaint_pipeline(task: Outpainter) -> OutpaintPipeline:
     """Stage II alone, over the networks of the task."""
-    parts, sampler = task.parts, make_sampler(task.scheduler)
+    parts, sampler = task.parts, _sampler(task)
     return _quiet(OutpaintPipeline(task.unet, task.controlnet, parts.vae, parts.text_encoder, parts.tokenizer, sampler))
 
 
@@ -110,7 +110,7 @@ def two_stage_pipeline(hand: HandGenerator, outpaint: Outpainter) -> TwoStagePip
             vae=parts.vae,
             text_encoder=parts.text_encoder,
             tokenizer=parts.tokenizer,
-            scheduler=make_sampler(outpaint.scheduler),
+            scheduler=_sampler(outpaint),
             image_size=experiment.image_size,
             sigma_px=experiment.sigma_px,
             margin=experiment.data.crop_margin,
@@ -121,6 +121,10 @@ def two_stage_pipeline(hand: HandGenerator, outpaint: Outpainter) -> TwoStagePip
             guidance_scale=outpaint.experiment.sampling.guidance_scale,
         )
     )
+
+
+def _sampler(task: HandGenerator | Outpainter) -> Any:
+    return make_sampler(task.scheduler, task.experiment.sampling.scheduler)
 
 
 def _quiet(pipeline: Kind) -> Kind:

@@ -213,8 +213,10 @@ class MetricsConfig:
 class SamplingConfig:
     """How pictures are generated."""
 
+    scheduler: str = "DDIM"
+    """the paper's, or another of diffusers' that fits: `DPMSolverMultistep` needs half the steps"""
     num_inference_steps: int = 50
-    """DDIM steps of each stage"""
+    """steps of each stage"""
     guidance_scale: float = 7.5
     negative_prompt: str = ""
     """text of the unconditional branch in evaluations"""

@@ -1,6 +1,6 @@
 """Segment Anything (SAM 1), many pictures at once. The only place that loads it.
 
-Each prompt is decoded by itself: prompts have different numbers of points, and filling them up changes masks.
+Prompts are decoded together that have as many points; to fill others up would change their masks.
 """
 
 from __future__ import annotations
@@ -34,11 +34,14 @@ class Sam:
         device: ``auto`` takes CUDA when there is one.
         batch: pictures that go through the image encoder at once.
 
-    ``side`` is the length of the longer side of the pictures that it wants.
+    ``side`` is the length of the longer side of the pictures that it wants; ``several`` says whether it offers three
+    masks for a prompt, or one.
 
     Raises:
         SetupError: there is no such device.
     """
+
+    several = False
 
     def __init__(self, model: Any, name: str, device: str = "auto", batch: int = 8) -> None:
         self._device = find_device(device)
@@ -64,38 +67,74 @@ class Sam:
             batch = torch.stack([self._model.preprocess(picture) for picture in pictures])
             with torch.autocast(self._device.type, self._format, enabled=self._format != torch.float32):
                 seen = self._model.image_encoder(batch)
-            found = [
-                self._decode(embedding[None].float(), prompt) for embedding, prompt in zip(seen, prompts, strict=True)
-            ]
+            found = self._decode(seen.float(), prompts)
             # moved at the end: until then the device need not wait for the processor
             return [Answer(mask.cpu().numpy(), float(iou)) for mask, iou in found]
 
-    def _decode(self, embedding: Any, prompt: Prompt) -> tuple[Any, Any]:
-        """Boolean mask ``(h, w)`` of the place and its estimate, still on the device."""
-        masks, estimates = self._masks(embedding, prompt, several=False)
+    def _decode(self, embeddings: Any, prompts: Sequence[Prompt]) -> list[tuple[Any, Any]]:
+        """Boolean mask ``(h, w)`` of each place and its estimate, still on the device.
+
+        Args:
+            embeddings: of the prompts' pictures, ``(B, C, g, g)``.
+            prompts: B.
+        """
+        found: dict[int, tuple[Any, Any]] = {}
+        for group in _alike(prompts):
+            asked = [prompts[number] for number in group]
+            masks, estimates = self._offers(embeddings[group], asked)
+            found |= zip(group, map(self._choose, asked, masks, estimates), strict=True)
+        return [found[number] for number in range(len(prompts))]
+
+    def _choose(self, prompt: Prompt, masks: Any, estimates: Any) -> tuple[Any, Any]:
+        """The answer to a prompt among the masks ``(N, h, w)`` that are offered, and its estimate of ``(N,)``."""
         return masks[0], estimates[0]
 
-    def _masks(self, embedding: Any, prompt: Prompt, several: bool) -> tuple[Any, Any]:
-        """Boolean masks ``(N, h, w)`` of the place and their estimates ``(N,)``: one, or the three that SAM offers."""
+    def _offers(self, embeddings: Any, prompts: Sequence[Prompt]) -> tuple[list[Any], Any]:
+        """Boolean masks ``(N, h, w)`` of each place and their estimates ``(B, N)``; N is three or one, see ``several``.
+
+        Args:
+            embeddings: of the prompts' pictures, ``(B, C, g, g)``.
+            prompts: B, with the same number of points.
+        """
+        import torch
+
         sparse, dense = self._model.prompt_encoder(
-            points=(self._tensor(prompt.points[None]), self._tensor(prompt.labels[None])),
-            boxes=self._tensor(prompt.box[None]),
+            points=(self._stack([one.points for one in prompts]), self._stack([one.labels for one in prompts])),
+            boxes=self._stack([one.box for one in prompts]),
             masks=None,
         )
-        masks, estimates = self._model.mask_decoder(
+        # the decoder answers many prompts about one picture; each of these has its own
+        masks, estimates = torch.func.vmap(self._masks)(
+            embeddings.unsqueeze(1), sparse.unsqueeze(1), dense.unsqueeze(1)
+        )
+        places = [
+            self._model.postprocess_masks(mask, one.picture.shape[:2], one.size)[0] > self._model.mask_threshold
+            for mask, one in zip(masks, prompts, strict=True)
+        ]
+        return places, estimates.squeeze(1)
+
+    def _masks(self, embedding: Any, sparse: Any, dense: Any) -> tuple[Any, Any]:
+        """Small masks ``(1, N, m, m)`` and estimates ``(1, N)`` for one prompt about one picture."""
+        return self._model.mask_decoder(
             image_embeddings=embedding,
             image_pe=self._model.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
-            multimask_output=several,
+            multimask_output=self.several,
         )
-        found = self._model.postprocess_masks(masks, prompt.picture.shape[:2], prompt.size)[0]
-        return found > self._model.mask_threshold, estimates[0]
 
-    def _tensor(self, values: np.ndarray) -> Any:
+    def _stack(self, arrays: Sequence[np.ndarray]) -> Any:
         import torch
 
-        return torch.as_tensor(values, dtype=torch.float32, device=self._device)
+        return torch.as_tensor(np.stack(arrays), dtype=torch.float32, device=self._device)
+
+
+def _alike(prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Numbers of the prompts that have as many points as each other."""
+    groups: dict[int, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        groups.setdefault(len(prompt.points), []).append(number)
+    return list(groups.values())
 
 
 def sam_model(checkpoint: Path) -> str:

@@ -31,6 +31,15 @@ def add_bench(commands: argparse._SubParsersAction) -> None:
     add("--samples", type=int, default=128, metavar="N", help="of a turn (%(default)s)")
     _add_turns(parser)
     takes_overrides(parser)
+    parser = command(benches, "prep", _prep, "keypoints, masks and captions, in batches and picture by picture")
+    add = parser.add_argument
+    add("shards", help="folder whose pictures are used")
+    add("--sam", type=Path, metavar="FILE", help="also SAM, with the weights of such a file as sam_vit_h_4b8939.pth")
+    add("--llava", metavar="MODEL", help="also LLaVA, from a folder or a hub id")
+    add("--images", type=int, default=16, metavar="N", help="of a turn (%(default)s)")
+    add("--batch", type=int, default=8, metavar="N", help="pictures that SAM and LLaVA see at once (%(default)s)")
+    add("--device", default="auto", help="of SAM and LLaVA: cpu, cuda, cuda:1 or auto (%(default)s)")
+    _add_turns(parser)
     parser = command(benches, "sample", _sample, "images in one batch against one by one, both stages, same seeds")
     add = parser.add_argument
     add("--pipeline", type=Path, required=True, metavar="DIR", help="folder that `h2d export` wrote, or a hub id")
@@ -74,6 +83,19 @@ def _data(options: argparse.Namespace) -> None:
     at_least_one(samples=options.samples, rounds=options.rounds)
     latents, factor = options.latents or experiment.data.latents, load_frozen(experiment.model.base).factor
     _show(bench_loading(experiment, factor, latents, options.samples, options.rounds), options)
+
+
+def _prep(options: argparse.Namespace) -> None:
+    from h2d.quiet import quiet_libraries
+
+    quiet_libraries()
+    from h2d.bench.clock import at_least_one
+    from h2d.bench.preparation import PrepRequest, bench_preparation
+
+    names = ("images", "batch", "rounds")
+    at_least_one(**{name: getattr(options, name) for name in names})
+    request = PrepRequest(**{name: getattr(options, name) for name in ("shards", "sam", "llava", "device", *names)})
+    _show(bench_preparation(request), options)
 
 
 def _show(table: Table, options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import torch
 from h2d.baselines.system import System
 from h2d.data.square import square_sample
 from h2d.experiment import SamplingConfig
+from h2d.networks.base import make_sampler
 from h2d.pictures import HandCrops, Indexed, Picture, sample_people
 from h2d.pipelines.two_stage import TwoStagePipeline
 from h2d.randomness import picture_generator
@@ -52,6 +53,10 @@ class TwoStages:
     pipeline: TwoStagePipeline
     seed: int
     settings: SamplingConfig
+
+    def __post_init__(self) -> None:
+        """Give the pipeline the scheduler of the settings."""
+        self.pipeline.scheduler = make_sampler(self.pipeline.scheduler, self.settings.scheduler)
 
     @property
     def size(self) -> int:

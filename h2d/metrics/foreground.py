@@ -59,13 +59,14 @@ class Foreground(Protocol):
 class PersonSam(Sam):
     """SAM that offers three masks for a person and takes the one that it is most sure of and that fits the points."""
 
-    def _decode(self, embedding: Any, prompt: Prompt) -> tuple[Any, Any]:
+    several = True
+
+    def _choose(self, prompt: Prompt, masks: Any, estimates: Any) -> tuple[Any, Any]:
         """The mask with the highest estimate of those that hold the points, empty where none does."""
-        found, estimates = self._masks(embedding, prompt, several=True)
         column, row = (prompt.points * np.array(prompt.size[::-1]) / prompt.picture.shape[1::-1]).astype(int).T
-        held = found[:, row, column].float().mean(dim=1) >= MIN_COVERED
+        held = masks[:, row, column].float().mean(dim=1) >= MIN_COVERED
         best = estimates.masked_fill(~held, float("-inf")).argmax()
-        return found[best] & held[best], estimates[best]
+        return masks[best] & held[best], estimates[best]
 
 
 class SamForeground:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from h2d.errors import CheckpointError, SetupError
+from h2d.errors import CheckpointError, ConfigError, SetupError
 from h2d.networks.family import CONFIGS, check_family, check_unet, part_config, text_width
 from h2d.networks.frozen import FrozenParts
 from h2d.networks.hub import fetch_file, find_file, read_config
@@ -142,7 +142,23 @@ def load_scheduler(base: str) -> DDPMScheduler:
     return load_plain(DDPMScheduler, resolve_base(base), "scheduler", CONFIGS["scheduler"], [CONFIGS["scheduler"]])
 
 
-def make_sampler(scheduler: Any) -> DDIMScheduler:
-    """The sampler of the paper, DDIM with eta 0, over the noise schedule of any diffusers scheduler."""
-    # Latents are not confined to [-1, 1], whatever a scheduler made for pixels says.
-    return DDIMScheduler.from_config(scheduler.config, clip_sample=False)
+def make_sampler(scheduler: Any, name: str = "DDIM") -> Any:
+    """A sampler over the noise schedule of any diffusers scheduler.
+
+    Args:
+        scheduler: whose configuration it takes over.
+        name: of a diffusers scheduler that fits; the paper's is DDIM with eta 0.
+
+    Raises:
+        ConfigError: there is none of that name.
+        SetupError: it needs a package that is missing.
+    """
+    kinds = {kind.__name__.removesuffix("Scheduler"): kind for kind in scheduler.compatibles}
+    kind = kinds.get(name.removesuffix("Scheduler"))
+    if kind is None:
+        raise ConfigError(f"scheduler {name} is none that fits", f"choose one of {', '.join(sorted(kinds))}")
+    try:
+        # Latents are not confined to [-1, 1], whatever a scheduler made for pixels says.
+        return kind.from_config(dict(scheduler.config) | {"clip_sample": False})
+    except ImportError as error:  # DPMSolverSDE needs a package of its own
+        raise SetupError(f"scheduler {name}: {str(error).strip().splitlines()[0]}") from error

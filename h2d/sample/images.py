@@ -16,6 +16,7 @@ from h2d.errors import ConfigError, SetupError
 from h2d.files import sha256_of, write_atomic
 from h2d.grids import labelled_grid
 from h2d.images import encode_png
+from h2d.networks.base import make_sampler
 from h2d.pictures import person_panels
 from h2d.pipelines.checksums import NAME as CHECKSUMS
 from h2d.pipelines.two_stage import TwoStageOutput, TwoStagePipeline
@@ -64,7 +65,7 @@ def generate(request: SampleRequest, jobs: Sequence[Job], device: torch.device) 
 def _load(request: SampleRequest, device: torch.device) -> TwoStagePipeline:
     pipeline = TwoStagePipeline.from_pretrained(request.pipeline, torch_dtype=getattr(torch, request.dtype))
     if request.scheduler is not None:
-        pipeline.scheduler = _scheduler(request.scheduler, pipeline.scheduler)
+        pipeline.scheduler = make_sampler(pipeline.scheduler, request.scheduler)
     if request.offload:
         pipeline.enable_model_cpu_offload(device=device)
     else:
@@ -72,17 +73,6 @@ def _load(request: SampleRequest, device: torch.device) -> TwoStagePipeline:
     pipeline.vae.enable_slicing()
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
     return pipeline
-
-
-def _scheduler(name: str, own: Any) -> Any:
-    kinds = {kind.__name__.removesuffix("Scheduler"): kind for kind in own.compatibles}
-    kind = kinds.get(name.removesuffix("Scheduler"))
-    if kind is None:
-        raise ConfigError(f"--scheduler {name} is none that fits", f"choose one of {', '.join(sorted(kinds))}")
-    try:
-        return kind.from_config(own.config)
-    except ImportError as error:  # DPMSolverSDE needs a package of its own
-        raise SetupError(f"--scheduler {name}: {str(error).strip().splitlines()[0]}") from error
 
 
 def _batch(request: SampleRequest, pipeline: TwoStagePipeline, tasks: Sequence[tuple[Job, int]]) -> list[Path]:

@@ -57,9 +57,9 @@ class Questions:
     def __init__(self, asked: list[tuple[np.ndarray, ...]]) -> None:
         self.asked = asked
 
-    def __call__(self, points: Any, boxes: Any, masks: None) -> tuple[None, None]:
-        self.asked.append((points[0][0].numpy(), points[1][0].numpy(), boxes[0].numpy()))
-        return None, None
+    def __call__(self, points: Any, boxes: Any, masks: None) -> tuple[torch.Tensor, torch.Tensor]:
+        self.asked += [tuple(part.numpy() for part in row) for row in zip(*points, boxes, strict=True)]
+        return boxes, boxes
 
     def get_dense_pe(self) -> None:
         return None
