@@ -111,12 +111,17 @@ def resize(image: Tensor, size: int) -> Tensor:
 
 def crop(image: Tensor, box: CropBox, size: int, fill: float = 0.0) -> Tensor:
     """Cut a box out of ``image`` ``(..., C, H, W)``, resized to ``(..., C, size, size)``; ``fill`` lies outside."""
+    return resize(cut(image, box, fill), size)
+
+
+def cut(image: Tensor, box: CropBox, fill: float = 0.0) -> Tensor:
+    """Cut a box out of ``image`` ``(..., C, H, W)``: ``(..., C, side, side)``; ``fill`` lies outside."""
     (left, right, columns), (top, bottom, rows) = (
         _span(start, box.side, length) for start, length in ((box.x, image.shape[-1]), (box.y, image.shape[-2]))
     )
     part = image[..., rows, columns]
     padding = (left, right, top, bottom)
-    return resize(F.pad(part, padding, value=fill) if any(padding) else part, size)
+    return F.pad(part, padding, value=fill) if any(padding) else part
 
 
 def _span(start: int, side: int, length: int) -> tuple[int, int, slice]:

@@ -18,7 +18,7 @@ from h2d.data.augment import Augment, change_colours
 from h2d.data.schema import Sample
 from h2d.data.square import square_sample
 from h2d.errors import DataError
-from h2d.masks import CropBox, crop, hand_boxes, only_hands
+from h2d.masks import CropBox, crop, cut, hand_boxes, only_hands, resize
 from h2d.rendering import Wrist, draw_openpose, small_heatmaps
 from h2d.skeleton import HAND_LABELS
 
@@ -90,8 +90,9 @@ def choose_box(sample: Sample, margin: float, rng: np.random.Generator | None) -
 
 def crop_mask(hands: np.ndarray, names: tuple[str, ...], box: CropBox, size: int) -> Tensor:
     """uint8 mask ``(1, size, size)`` in {0, 1} of the named hands inside a box of a label image ``(H, W)``."""
-    covered = np.logical_or.reduce([hands == HAND_LABELS[name] for name in names])
-    return (crop(torch.from_numpy(covered.view(np.uint8) * 255)[None], box, size) > 127).view(torch.uint8)
+    labels = cut(torch.from_numpy(hands)[None], box)
+    covered = torch.stack([labels == HAND_LABELS[name] for name in names]).any(dim=0)
+    return (resize(covered.byte() * 255, size) > 127).view(torch.uint8)
 
 
 def outpaint_bytes(sample: Sample, *, size: int) -> dict[str, Any]:

@@ -95,7 +95,8 @@ class FrozenParts:
 
 def _device(part: AutoencoderKL | CLIPTextModel, tensor: Tensor) -> torch.device:
     """Where the input of a part goes; sequential offloading, whose weights wait on "meta", moves it by itself."""
-    return tensor.device if part.device.type == "meta" else part.device
+    place = next(part.parameters()).device  # diffusers' own property walks through all modules at every call
+    return tensor.device if place.type == "meta" else place
 
 
 def _one_or_list(generator: Generators) -> Any:

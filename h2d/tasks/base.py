@@ -88,13 +88,14 @@ class DiffusionTask(L.LightningModule, ABC):
         """Losses of a batch, which draws the random numbers of each sample from its generator."""
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        """Losses of a batch, logged under ``train/``.
+        """Losses of a batch, logged under ``train/`` in the steps that are logged.
 
         Returns:
             ``loss``; where there is noise also ``timesteps`` (B,) and ``errors`` (B,), see :class:`Losses`.
         """
         losses = self.losses(batch, batch["rng"])
-        self.log_dict(_named(losses, "train"), batch_size=len(batch["key"]))
+        if self._is_logged:
+            self.log_dict(_named(losses, "train"), batch_size=len(batch["key"]))
         step = {"loss": losses.loss}
         if losses.timesteps is not None and losses.errors is not None:
             step |= {"timesteps": losses.timesteps, "errors": losses.errors.detach()}
@@ -125,12 +126,19 @@ class DiffusionTask(L.LightningModule, ABC):
         """
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf)
-        self.log("train/grad_norm", norm)
+        if self._is_logged:
+            self.log("train/grad_norm", norm)
         if torch.isfinite(norm):
             self._skipped_in_a_row = 0
         else:
             optimizer.zero_grad(set_to_none=True)  # weights without a gradient are left alone by the optimiser
             self._skip()
+
+    @property
+    def _is_logged(self) -> bool:
+        """Whether anybody looks at the numbers of this step. Lightning takes a millisecond for each, looked at or not."""
+        step, settings = self.global_step + 1, self.experiment.trainer
+        return step % settings.log_every_n_steps == 0 or step == settings.max_steps
 
     def _skip(self) -> None:
         self.skipped += 1
