@@ -161,11 +161,11 @@ def _halve(task: DiffusionTask) -> None:
 
 
 def apply_switches(task: DiffusionTask) -> None:
-    """Memory order, gradient checkpointing and compilation of the networks that gradients pass through."""
+    """Memory order of all networks, gradient checkpointing and compilation of those that gradients pass through."""
     settings = task.experiment.trainer
+    for network in (*task.networks, *task.held.networks) if settings.channels_last else ():
+        nn.Module.to(network, memory_format=torch.channels_last)
     for network in task.networks:
-        if settings.channels_last:
-            nn.Module.to(network, memory_format=torch.channels_last)
         if settings.gradient_checkpointing:
             network.enable_gradient_checkpointing()  # type: ignore[operator]
         if settings.compile:
