@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ SCRIPTS = {"hand": "train_text_to_image.py", "outpaint": "train_controlnet.py"}
 """What comes nearest to a stage: all of the UNet is trained, or a ControlNet beside it."""
 PACKAGES = ("datasets", "accelerate")
 IMAGES = 64
+_ERROR = re.compile(r"[\w.]+(Error|Exception|Interrupt): ")
 RUNNER = Path(__file__).with_name("peer_runner.py")
 
 
@@ -63,7 +65,8 @@ class Peer:
         }
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            errors = [line for line in done.stderr.splitlines() if _ERROR.match(line)]
+            reason = errors[-1] if errors else "it did not say why"
             raise SetupError(f"{self.script} failed: {reason}", "does it fit the installed diffusers?")
         return list(json.loads(out.read_text()))
 

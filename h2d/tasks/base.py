@@ -136,7 +136,7 @@ class DiffusionTask(L.LightningModule, ABC):
 
     @property
     def _is_logged(self) -> bool:
-        """Whether anybody looks at the numbers of this step. Lightning takes a millisecond for each, looked at or not."""
+        """Whether anybody sees the numbers of this step. Each costs Lightning a millisecond, seen or not."""
         step, settings = self.global_step + 1, self.experiment.trainer
         return step % settings.log_every_n_steps == 0 or step == settings.max_steps
 
