@@ -26,6 +26,7 @@ def bench_sampling(pipeline: Path, images: int, steps: int, rounds: int, device:
     """
     place = find_device(device)
     loaded = TwoStagePipeline.from_pretrained(pipeline, torch_dtype=getattr(torch, dtype)).to(place)
+    loaded.to_channels_last()
     loaded.set_progress_bar_config(disable=True)
     bench = _Bench(loaded, images, steps, clock_of(place))
     together, alone = bench.made(images), bench.made(1)  # to warm up

@@ -156,5 +156,6 @@ def _load(folder: str, experiment: Experiment) -> TwoStagePipeline:
         raise ConfigError(
             f"{folder} was trained with blend={blend}, not {experiment.sampling.blend}", f"set sampling.blend={blend}"
         )
+    pipeline.to_channels_last()
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

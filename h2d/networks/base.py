@@ -159,6 +159,6 @@ def make_sampler(scheduler: Any, name: str = "DDIM") -> Any:
         raise ConfigError(f"scheduler {name} is none that fits", f"choose one of {', '.join(sorted(kinds))}")
     try:
         # Latents are not confined to [-1, 1], whatever a scheduler made for pixels says.
-        return kind.from_config(dict(scheduler.config) | {"clip_sample": False})
+        return kind.from_config(scheduler.config, clip_sample=False)
     except ImportError as error:  # DPMSolverSDE needs a package of its own
         raise SetupError(f"scheduler {name}: {str(error).strip().splitlines()[0]}") from error

@@ -24,10 +24,14 @@ ATTACH = ("last", "up1")
 
 
 class HandUNetOutput(NamedTuple):
-    """Eq. 7: the predicted noise ``(B, 4, h, w)`` and the predicted hand mask ``(B, 1, H, W)``, not clamped."""
+    """Eq. 7: the predicted noise ``(B, 4, h, w)`` and the predicted hand mask ``(B, 1, H, W)``, not clamped.
+
+    ``features`` are those that the mask head reads; sampling needs the mask of the last step only.
+    """
 
     noise: Tensor
-    mask: Tensor
+    mask: Tensor | None
+    features: Tensor | None
 
 
 class HandUNet(ModelMixin, ConfigMixin):
@@ -111,7 +115,12 @@ class HandUNet(ModelMixin, ConfigMixin):
         self.unet.set_attention_slice(slice_size)
 
     def forward(
-        self, sample: Tensor, timestep: Tensor | int, encoder_hidden_states: Tensor, condition: Tensor
+        self,
+        sample: Tensor,
+        timestep: Tensor | int,
+        encoder_hidden_states: Tensor,
+        condition: Tensor,
+        with_mask: bool = True,
     ) -> HandUNetOutput:
         """Predict noise and mask (Eq. 7).
 
@@ -120,10 +129,12 @@ class HandUNet(ModelMixin, ConfigMixin):
             timestep: one for all, or ``(B,)``.
             encoder_hidden_states: text embeddings ``(B, L, D)``.
             condition: ``(B, 11, h, w)`` from :func:`hand_condition`.
+            with_mask: run the mask head; else the mask is None.
         """
         features = self.unet(torch.cat([sample, condition], dim=1), timestep, encoder_hidden_states).sample
         seen, self._inner = self._inner if self._reads_inner else features, None
-        return HandUNetOutput(noise=self.conv_out(features), mask=self.mask_head(seen))
+        mask = self.mask_head(seen) if with_mask else None
+        return HandUNetOutput(noise=self.conv_out(features), mask=mask, features=seen)
 
     def _keep(self, block: nn.Module, inputs: Any, output: Tensor) -> None:
         self._inner = output

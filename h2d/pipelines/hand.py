@@ -120,18 +120,24 @@ class HandPipeline(SamplingPipeline):
         condition = hand_condition(heatmaps.to(device), None if hand_mask is None else hand_mask.to(device))
         condition = for_guidance(repeat(condition, num_images_per_prompt).to(dtype), guidance_scale)
         noise = draw_noise((4, height, width), generators, device) if latents is None else latents.to(device).float()
-        masks = noise.new_zeros(count, 1, height * self.parts.factor, width * self.parts.factor)
+        features: Tensor | None = None
 
         # 3. Denoise; the mask is what the conditional branch sees at the last step
         def predict(step: int, sample: Tensor, timestep: Tensor) -> Tensor:
-            nonlocal masks
-            output = self.hand_unet(for_guidance(sample.to(dtype), guidance_scale), timestep, text, condition)
-            masks = output.mask[-count:]
+            nonlocal features
+            inputs = (for_guidance(sample.to(dtype), guidance_scale), timestep, text, condition)
+            output = self.hand_unet(*inputs, with_mask=False)
+            assert output.features is not None
+            features = output.features[-count:]
             return guide(output.noise.float(), guidance_scale)
 
         clean = self.denoise(noise, predict, num_inference_steps, generators, eta=eta, callback=callback_on_step_end)
 
         # 4. Decode
+        if features is None:  # interrupted before the first step
+            masks = noise.new_zeros(count, 1, height * self.parts.factor, width * self.parts.factor)
+        else:
+            masks = self.hand_unet.mask_head(features)
         images = clean if output_type == "latent" else self.convert(self.parts.decode(clean), output_type)
         masks = masks.float().clamp(0, 1)
         self.maybe_free_model_hooks()

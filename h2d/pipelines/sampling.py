@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.image_processor import VaeImageProcessor
-from torch import Tensor
+from torch import Tensor, nn
 
 from h2d.networks.frozen import FrozenParts
 from h2d.pipelines.checks import text_warnings
@@ -80,6 +80,12 @@ class SamplingPipeline(DiffusionPipeline):
     def parts(self) -> FrozenParts:
         """VAE, text encoder and tokenizer of the pipeline."""
         return FrozenParts(self.vae, self.text_encoder, self.tokenizer)
+
+    def to_channels_last(self) -> None:
+        """Put the weights into the order in memory that convolutions are faster with."""
+        for network in self.components.values():
+            if isinstance(network, nn.Module):
+                nn.Module.to(network, memory_format=torch.channels_last)
 
     @property
     def interrupt(self) -> bool:

@@ -70,6 +70,7 @@ def _load(request: SampleRequest, device: torch.device) -> TwoStagePipeline:
         pipeline.enable_model_cpu_offload(device=device)
     else:
         pipeline = pipeline.to(device)
+    pipeline.to_channels_last()
     pipeline.vae.enable_slicing()
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
     return pipeline

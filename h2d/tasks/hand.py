@@ -69,6 +69,7 @@ class HandGenerator(DiffusionTask):
         predicted = self.unet(noisy, timesteps, text, condition)
         errors = noise_error(noise, predicted.noise)
         ldm = weighted_mean(errors, self.noise_weight(self.scheduler, timesteps))
+        assert predicted.mask is not None
         loss, mask = hand_loss(ldm, batch["hand_mask"], predicted.mask, settings.mask_weight)
         return Losses(loss, {"ldm": ldm, "mask": mask}, timesteps, errors)
 

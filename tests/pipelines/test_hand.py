@@ -64,13 +64,20 @@ def test_output_types(hand_pipeline, heatmaps):
 
 
 def test_mask_is_what_the_conditional_branch_sees_at_the_last_step(hand_pipeline, heatmaps):
-    seen = []
-    hook = hand_pipeline.hand_unet.register_forward_hook(lambda module, inputs, output: seen.append(output.mask))
+    network, seen, heads = hand_pipeline.hand_unet, [], []
+    hooks = [
+        network.register_forward_hook(lambda module, inputs, output: seen.append((inputs, output.features))),
+        network.mask_head.register_forward_hook(lambda module, inputs, output: heads.append(len(output))),
+    ]
     masks = hand_pipeline("a hand", heatmaps, num_inference_steps=3, generator=seeded(), output_type="latent").masks
-    hook.remove()
+    for hook in hooks:
+        hook.remove()
     assert len(seen) == 3
-    assert seen[-1].shape[0] == 6
-    assert torch.equal(masks, seen[-1][3:].clamp(0, 1))
+    assert heads == [3], "the head is asked once, and about one branch"
+    inputs, features = seen[-1]
+    assert features.shape[0] == 6
+    with torch.no_grad():
+        torch.testing.assert_close(masks, network(*inputs).mask[3:].clamp(0, 1))
 
 
 def test_condition_reaches_both_branches_and_mask_is_optional(hand_pipeline, heatmaps):
