@@ -1,4 +1,4 @@
-"""How much memory of a device training takes, estimated before anything is loaded.
+"""How much memory of a device training takes, and how many operations, estimated before anything is loaded.
 
 Weights are counted; activations are the tensors that a training step of the real networks keeps for its backward
 pass, at their real sizes. What the estimate leaves out: the workspace of kernels, the memory that the allocator holds
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from h2d.experiment import Experiment
 from h2d.networks.outline import Outline, outline
@@ -38,6 +40,8 @@ class Memory:
         optimizer: bytes of AdamW's moments.
         activations: bytes of one sample.
         samples: on the device at a time.
+        step: floating-point operations of one sample in a step, without what gradient checkpointing computes twice.
+        encoding: operations before it, which cached latents spare.
         missing: models whose weights are not on this machine.
     """
 
@@ -48,6 +52,8 @@ class Memory:
     optimizer: int
     activations: int
     samples: int
+    step: int
+    encoding: int
     missing: tuple[str, ...]
 
     @property
@@ -71,6 +77,7 @@ def estimate(experiment: Experiment) -> Memory:
     with FakeTensorMode():
         networks = outline(experiment)
         settings = experiment.trainer
+        encoding, step = operations(networks.encode), operations(networks.forward)
         activations = sum(saved_bytes(networks, settings.gradient_checkpointing))
     mixed = settings.precision != "32-true"
     trained, frozen = count(networks.trained), count(networks.frozen)
@@ -83,6 +90,8 @@ def estimate(experiment: Experiment) -> Memory:
         optimizer=MOMENTS * trained,
         activations=round(activations * AUTOCAST * HALF / WEIGHT) if mixed else activations,
         samples=experiment.micro_batch,
+        step=step,
+        encoding=encoding,
         missing=networks.missing,
     )
 
@@ -90,6 +99,15 @@ def estimate(experiment: Experiment) -> Memory:
 def count(networks: Iterable[nn.Module]) -> int:
     """Parameters."""
     return sum(parameter.numel() for network in networks for parameter in network.parameters())
+
+
+def operations(compute: Callable[[], Any]) -> int:
+    """Matrix products, convolutions and attentions of a function, and of its backward pass where it has one."""
+    with FlopCounterMode(display=False) as counter:
+        outputs = [leaf for leaf in tree_leaves(compute()) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        if outputs:
+            sum((output.sum() for output in outputs), torch.zeros(())).backward()
+    return counter.get_total_flops()
 
 
 def saved_bytes(networks: Outline, gradient_checkpointing: bool) -> tuple[int, int]:

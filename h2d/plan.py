@@ -14,7 +14,7 @@ from h2d.runs import check_partner, choose_checkpoint, run_folder
 
 
 def describe(experiment: Experiment, resume: str = "never") -> str:
-    """Data, steps, batch, folder, networks, memory and disk space of a training.
+    """Data, steps, batch, folder, networks, memory, operations and disk space of a training.
 
     Raises:
         H2DError: the data, the base model or the checkpoint is not what it should be.
@@ -38,6 +38,7 @@ def describe(experiment: Experiment, resume: str = "never") -> str:
             f"{settled.micro_batch} samples x {settled.accumulation} accumulated",
             f"networks  {_networks(memory)}",
             f"memory    {memory}",
+            f"compute   {_compute(settled, memory)}",
             f"disk      {_disk(settled, memory)}",
         ]
     )
@@ -70,6 +71,15 @@ def _networks(memory: Memory) -> str:
     if memory.missing:
         text += f" ({', '.join(memory.missing)} is not on this machine yet: `h2d doctor --fetch`)"
     return text
+
+
+def _compute(experiment: Experiment, memory: Memory) -> str:
+    cached, settings = experiment.data.latents is not None, experiment.trainer
+    each = memory.step + (0 if cached else memory.encoding)
+    text = f"{memory.step / 1e12:.3g} TFLOP a sample"
+    if not cached and memory.encoding:
+        text += f" + {memory.encoding / 1e12:.3g} that data.latents spares"
+    return f"{text}, {each * settings.global_batch * settings.max_steps / 1e18:.3g} EFLOP in all"
 
 
 def _disk(experiment: Experiment, memory: Memory) -> str:

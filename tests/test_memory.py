@@ -80,16 +80,18 @@ def test_counts_are_those_of_the_loaded_networks():
 
 
 def test_stable_diffusion_is_estimated_without_its_weights():
-    """GiB a sample in half precision, against counts of another program, which left out the mask head."""
+    """GiB a sample in half precision and TFLOP, against counts of another program, whose mask head was another."""
     settings = ("trainer.precision=32-true", "model.base=someone/some-model")
     hand = memory.estimate(experiment("hand", *settings))
     assert hand.trained == 859_552_644 + 205_153
     assert hand.frozen == 83_653_863 + 123_060_480
     assert hand.missing == ("someone/some-model",)
     assert hand.activations / 2 / GIB == pytest.approx(0.872 + MASK_HEAD, rel=0.01)
+    assert (hand.step / 1e12, hand.encoding / 1e12) == pytest.approx((2.450, 1.117 + 0.013), rel=0.02)
     outpaint = memory.estimate(experiment("outpaint", *settings))
     assert outpaint.trained == 361_279_264
     assert outpaint.activations / 2 / GIB == pytest.approx(0.846, rel=0.01)
+    assert (outpaint.step / 1e12, outpaint.encoding / 1e12) == pytest.approx((2.265, 2 * 1.117 + 0.013), rel=0.03)
 
 
 def test_stable_diffusion_with_gradient_checkpointing():

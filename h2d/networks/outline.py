@@ -35,6 +35,7 @@ class Outline:
         trained: what the optimiser moves.
         frozen: what only runs.
         forward: the part of a training step that keeps activations, for one sample.
+        encode: what frozen networks make of the sample before it; nothing where that is part of ``forward``.
         missing: models whose weights are not on this machine; Stable Diffusion 1.5's configurations stand for those
             that are not here either.
     """
@@ -42,6 +43,7 @@ class Outline:
     trained: tuple[nn.Module, ...]
     frozen: tuple[nn.Module, ...]
     forward: Callable[[], Any]
+    encode: Callable[[], Any] = tuple
     missing: tuple[str, ...] = ()
 
 
@@ -70,7 +72,8 @@ def _hand(experiment: Experiment) -> Outline:
     )
     latents, text = _inputs(experiment, base.factor, unet.unet.config["cross_attention_dim"])
     condition = torch.zeros(1, CONDITION_CHANNELS, *latents.shape[-2:])
-    return Outline((unet,), base.frozen, lambda: unet(latents, _TIME, text, condition), tuple(base.missing))
+    forward, encode = (lambda: unet(latents, _TIME, text, condition)), base.encoding(experiment.image_size, pictures=1)
+    return Outline((unet,), base.frozen, forward, encode, tuple(base.missing))
 
 
 def _outpaint(experiment: Experiment) -> Outline:
@@ -87,7 +90,8 @@ def _outpaint(experiment: Experiment) -> Outline:
             latents, _TIME, text, down_block_additional_residuals=down, mid_block_additional_residual=mid
         ).sample
 
-    return Outline((controlnet,), (*base.frozen, unet), forward, tuple(base.missing))
+    encode = base.encoding(experiment.image_size, pictures=2)  # the image and the canvas
+    return Outline((controlnet,), (*base.frozen, unet), forward, encode, tuple(base.missing))
 
 
 def _autoencoder(experiment: Experiment) -> Outline:
@@ -105,7 +109,8 @@ def _text_to_image(experiment: Experiment) -> Outline:
     def forward() -> Any:
         return unet(latents, _TIME, text_encoder(tokens).last_hidden_state).sample
 
-    return Outline((unet, text_encoder), base.frozen[:1], forward, tuple(base.missing))
+    encode = base.encoding(experiment.image_size, pictures=1, texts=0)
+    return Outline((unet, text_encoder), base.frozen[:1], forward, encode, tuple(base.missing))
 
 
 _TIME = 500
@@ -131,12 +136,22 @@ class _Base:
             self.missing.append(name)
         text = CLIPTextConfig.from_dict(_config(self.source, "text_encoder", sd15.TEXT_ENCODER))
         self.vae = AutoencoderKL.from_config(_config(self.source, "vae", sd15.VAE)).requires_grad_(False)
-        self.frozen: tuple[nn.Module, ...] = (self.vae, CLIPTextModel(text).requires_grad_(False))
+        self.text_encoder = CLIPTextModel(text).requires_grad_(False)
+        self.frozen: tuple[nn.Module, ...] = (self.vae, self.text_encoder)
 
     @property
     def factor(self) -> int:
         """Image pixels per latent cell and side."""
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
+    def encoding(self, size: int, pictures: int, texts: int = 1) -> Callable[[], Any]:
+        """A function that encodes so many pictures and captions of one sample."""
+        images, tokens = torch.zeros(pictures, 3, size, size), torch.zeros(texts, sd15.TEXT_TOKENS, dtype=torch.long)
+
+        def encode() -> Any:
+            return self.vae.encode(images), self.text_encoder(tokens) if texts else None
+
+        return encode
 
     def unet(self, other: str | None) -> UNet2DConditionModel:
         """The base's UNet, or the other one."""
