@@ -1,8 +1,9 @@
-"""Two-stage sampling in one batch against one image after the other, as a loop over a diffusers pipeline does it."""
+"""Two-stage sampling in one batch, also with a quicker scheduler, and one image after the other, as a loop does it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,18 @@ import torch
 from h2d.annotators.device import find_device
 from h2d.bench.clock import by_turns, clock_of, unit_of
 from h2d.bench.report import Row, Table
+from h2d.networks.base import make_sampler
 from h2d.pipelines.two_stage import TwoStageOutput, TwoStagePipeline
 from h2d.randomness import picture_generator
 from h2d.skeleton import BODY_NAMES, HAND_SLICES, NUM_KEYPOINTS
 
 ALONE = "one by one"
+QUICK = "DPMSolverMultistep"
+"""In half the steps."""
 
 
 def bench_sampling(pipeline: Path, images: int, steps: int, rounds: int, device: str, dtype: str) -> Table:
-    """Seconds of an image both ways, by turns, and how far their images lie apart.
+    """Seconds of an image each way, by turns, and how far the images of a batch and of one by one lie apart.
 
     Raises:
         H2DError: the pipeline or the device is not there.
@@ -29,19 +33,33 @@ def bench_sampling(pipeline: Path, images: int, steps: int, rounds: int, device:
     loaded.to_channels_last()
     loaded.set_progress_bar_config(disable=True)
     bench = _Bench(loaded, images, steps, clock_of(place))
+    quick = _Bench(_with(loaded, QUICK), images, max(2, steps // 2), clock_of(place))
     together, alone = bench.made(images), bench.made(1)  # to warm up
     apart = (together - alone).abs().max().item()
     batch = f"batch of {images}"
-    timings = by_turns({batch: lambda: bench.timed(images), ALONE: lambda: bench.timed(1)}, rounds)
+    ways = {
+        batch: lambda: bench.timed(images),
+        f"{batch}, {QUICK}": lambda: quick.timed(images),
+        ALONE: lambda: bench.timed(1),
+    }
+    timings = by_turns(ways, rounds)
     rows = [
         Row(name, timing, {"images/s": 1 / timing.median, "ratio": timings[ALONE].median / timing.median})
         for name, timing in timings.items()
     ]
     notes = [
-        f"{dtype}, {steps} steps of each stage, guidance, two hands each; ratio: images in the time of one alone",
+        f"{dtype}, {steps} steps of each stage ({QUICK}: {quick.steps}), guidance, two hands each",
+        "ratio: images in the time of one alone",
         f"largest difference of a pixel: {255 * apart:.3f} of 255",
     ]
     return Table("image", unit_of(place), rows, notes)
+
+
+def _with(pipeline: TwoStagePipeline, scheduler: str) -> TwoStagePipeline:
+    """The same networks with another scheduler."""
+    other = copy(pipeline)
+    other.scheduler = make_sampler(pipeline.scheduler, scheduler)
+    return other
 
 
 class _Bench:
