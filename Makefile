@@ -137,10 +137,10 @@ format: $(READY)  ## let ruff format the code and mend what it can
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-test: $(READY)  ## all tests, by WORKERS=2 processes (a quarter of an hour on two cores)
+test: $(READY)  ## all tests, by WORKERS=2 processes (twelve minutes on two cores)
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/slurm $(ARGS)
 
-slurm-test: $(READY)  ## the job scripts on a real Slurm of two nodes, started for it on this machine (six to ten minutes on two cores)
+slurm-test: $(READY)  ## the job scripts on a real Slurm of two nodes, started for it on this machine (five minutes on two cores)
 	$(PY) -m pytest tests/slurm $(ARGS)
 
 proof-data: $(READY)  ## the long proofs of data preparation: kills, full disks, damaged files (a quarter of an hour on two cores)

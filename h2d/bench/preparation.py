@@ -56,22 +56,21 @@ def bench_preparation(request: PrepRequest) -> Table:
     ways[GRABCUT] = lambda: _cut(grabcut, samples)
     if request.sam is not None:
         name = sam_model(request.sam)
-        sam = Sam(load_sam(request.sam, name), name, request.device, request.batch)
-        predictor = SamPredictor(load_sam(request.sam, name).to(device).eval())
+        network = load_sam(request.sam, name)
+        sam, predictor = Sam(network, name, request.device, request.batch), SamPredictor(network)
         prompts = [prompt for one in samples for prompt in hand_prompts(one.image, one.pose, sam.side).values()]
         ways[SAM] = lambda: sam.answer(prompts)
         ways[SAM_ALONE] = lambda: [_predicted(predictor, prompt) for prompt in prompts]
     if request.llava is not None:
         pictures = [sample.image for sample in samples]
-        together = LlavaCaptioner(request.llava, request.device, batch=request.batch)
-        alone = LlavaCaptioner(request.llava, request.device, batch=1)
-        ways[LLAVA] = lambda: together.describe(pictures)
-        ways[LLAVA_ALONE] = lambda: alone.describe(pictures)
+        llava = LlavaCaptioner(request.llava, request.device, batch=request.batch)
+        ways[LLAVA] = lambda: llava.describe(pictures)
+        ways[LLAVA_ALONE] = lambda: [llava.describe([picture]) for picture in pictures]
     timings = by_turns({name: _timed(way, device, len(samples)) for name, way in ways.items()}, request.rounds)
     rows = []
     for name, timing in timings.items():
-        alone_timing = timings.get(ONE_BY_ONE.get(name, ""))
-        ratio = None if alone_timing is None else alone_timing.median / timing.median
+        alone = timings.get(ONE_BY_ONE.get(name, ""))
+        ratio = None if alone is None else alone.median / timing.median
         rows.append(Row(name, timing, {"pictures/s": 1 / timing.median, "ratio": ratio}))
     size = "x".join(map(str, samples[0].image.shape[1::-1]))
     notes = [

@@ -60,7 +60,7 @@ class ShardIndex:
         self._seals = np.array([seal for _, seal in samples], np.uint32)
         self._firsts = np.cumsum([0, *(len(members) for members, _ in samples)])
         self._places = np.array([member[1:] for member in members], np.int64).reshape(-1, 3)
-        self._names = np.array([member.name.encode() for member in members], np.bytes_)
+        self._names = np.array([member.name.encode(errors="surrogateescape") for member in members], np.bytes_)
 
     def __len__(self) -> int:
         return len(self._seals)
@@ -73,23 +73,23 @@ class ShardIndex:
         """Members of a sample by extension, with ``__key__`` and ``__url__``.
 
         Raises:
-            DataError: the shard has changed since.
+            DataError: the shard has changed since, or holds a name twice.
         """
         members = self._members(number)
         try:
             with open(self.path, "rb") as file:
                 content = _read(file, members[0].header, members[-1].end)
-        except (EOFError, OSError) as error:
+            view, start = memoryview(content), members[0].header
+            if _seal(view[first - start : stop - start] for first, stop in _around(members)) != self._seals[number]:
+                raise ValueError(f"holds another sample at byte {start:,} than before")
+            return next(group_by_keys(self._files(content, members)))
+        except (EOFError, OSError, ValueError) as error:
             raise damaged(self.path, reason_of(error)) from error
-        view, start = memoryview(content), members[0].header
-        if _seal(view[first - start : stop - start] for first, stop in _around(members)) != self._seals[number]:
-            raise damaged(self.path, f"holds another sample at byte {start:,} than before")
-        return next(group_by_keys(self._files(content, members)))
 
     def _members(self, number: int) -> list[Member]:
         part = slice(self._firsts[number], self._firsts[number + 1])
         names, places = self._names[part].tolist(), self._places[part].tolist()
-        return [Member(name.decode(), *place) for name, place in zip(names, places, strict=True)]
+        return [Member(name.decode(errors="surrogateescape"), *place) for name, place in zip(names, places, strict=True)]
 
     def _files(self, content: bytes, members: list[Member]) -> Iterator[dict[str, Any]]:
         """What WebDataset makes a sample of."""
