@@ -88,8 +88,8 @@ class ShardIndex:
 
     def _members(self, number: int) -> list[Member]:
         part = slice(self._firsts[number], self._firsts[number + 1])
-        names, places = self._names[part].tolist(), self._places[part].tolist()
-        return [Member(name.decode(errors="surrogateescape"), *place) for name, place in zip(names, places, strict=True)]
+        names = [name.decode(errors="surrogateescape") for name in self._names[part].tolist()]
+        return [Member(name, *place) for name, place in zip(names, self._places[part].tolist(), strict=True)]
 
     def _files(self, content: bytes, members: list[Member]) -> Iterator[dict[str, Any]]:
         """What WebDataset makes a sample of."""
