@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,8 +64,9 @@ def by_turns(ways: Mapping[str, Callable[[], Sequence[float]]], rounds: int) -> 
         rounds: of all ways.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
+    for turn in range(1, rounds + 1):
         for name, way in ways.items():
+            print(f"round {turn} of {rounds}: {name}", file=sys.stderr, flush=True)
             seconds[name] += way()
     return {name: Timing.of(taken) for name, taken in seconds.items()}
 

@@ -43,8 +43,8 @@ def bench_loading(experiment: Experiment, factor: int, latents: str | None, samp
         cached = replace(here, data=replace(here.data, latents=latents))
         ways[LATENTS] = lambda: _loaded(cached, factor, samples)
     pictures = ShardDataset(experiment.data.shards, "train", lambda raw, draw: dict(raw))
-    ways[OTHERS] = lambda: _pictures(pictures, _as_others(experiment.image_size), samples)
-    ways[PILLOW] = lambda: _pictures(pictures, np.asarray, samples)
+    ways[OTHERS] = lambda: decoded(pictures, _as_others(experiment.image_size), samples)
+    ways[PILLOW] = lambda: decoded(pictures, np.asarray, samples)
     for way in ways.values():
         way()  # files come into memory
     timings = by_turns(ways, rounds)
@@ -82,8 +82,8 @@ def _as_others(size: int) -> Callable[[Image.Image], Any]:
     )
 
 
-def _pictures(pictures: ShardDataset, treat: Callable[[Image.Image], Any], samples: int) -> list[float]:
-    """Seconds of a picture that Pillow opens."""
+def decoded(pictures: ShardDataset, treat: Callable[[Image.Image], Any], samples: int) -> list[float]:
+    """Seconds of a picture that Pillow opens and something is made of."""
     now = clock_of(_CPU)
     start = now()
     for number in range(samples):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from segment_anything import SamPredictor
 
@@ -18,10 +19,11 @@ from h2d.annotators.prompts import Prompt, hand_prompts
 from h2d.annotators.sam import Sam, load_sam, sam_model
 from h2d.annotators.segment import GrabCutSegmenter
 from h2d.bench.clock import by_turns, clock_of, unit_of
+from h2d.bench.loading import PILLOW, decoded
 from h2d.bench.report import Row, Table
 from h2d.data.dataset import ShardDataset
 from h2d.data.schema import Sample, decode_sample
-from h2d.errors import DataError
+from h2d.errors import DataError, SetupError
 
 KEYPOINTS, GRABCUT = "keypoints, MediaPipe", "masks, GrabCut"
 SAM, SAM_ALONE = "masks, SAM", "masks, SAM's predictor, one by one"
@@ -49,14 +51,14 @@ def bench_preparation(request: PrepRequest) -> Table:
         H2DError: the shards, the weights or the device are not what they should be.
     """
     device = find_device(request.device)
-    samples = _samples(request.shards, request.images)
+    data = ShardDataset(request.shards, "train", lambda raw, draw: dict(raw))
+    samples = [decode_sample(data.read(number % len(data)), person=False) for number in range(request.images)]
     ways: dict[str, Callable[[], Any]] = {}
     finder, grabcut = HolisticPose(), GrabCutSegmenter()
     ways[KEYPOINTS] = lambda: [finder.detect(sample.image) for sample in samples]
     ways[GRABCUT] = lambda: _cut(grabcut, samples)
     if request.sam is not None:
-        name = sam_model(request.sam)
-        network = load_sam(request.sam, name)
+        name, network = _load_sam(request.sam)
         sam, predictor = Sam(network, name, request.device, request.batch), SamPredictor(network)
         prompts = [prompt for one in samples for prompt in hand_prompts(one.image, one.pose, sam.side).values()]
         ways[SAM] = lambda: sam.answer(prompts)
@@ -66,23 +68,35 @@ def bench_preparation(request: PrepRequest) -> Table:
         llava = LlavaCaptioner(request.llava, request.device, batch=request.batch)
         ways[LLAVA] = lambda: llava.describe(pictures)
         ways[LLAVA_ALONE] = lambda: [llava.describe([picture]) for picture in pictures]
-    timings = by_turns({name: _timed(way, device, len(samples)) for name, way in ways.items()}, request.rounds)
+    turns = {name: _timed(way, device, len(samples)) for name, way in ways.items()}
+    turns[PILLOW] = lambda: decoded(data, np.asarray, request.images)
+    timings = by_turns(turns, request.rounds)
     rows = []
     for name, timing in timings.items():
         alone = timings.get(ONE_BY_ONE.get(name, ""))
         ratio = None if alone is None else alone.median / timing.median
-        rows.append(Row(name, timing, {"pictures/s": 1 / timing.median, "ratio": ratio}))
+        decodings = timing.median / timings[PILLOW].median
+        rows.append(Row(name, timing, {"pictures/s": 1 / timing.median, "decodings": decodings, "ratio": ratio}))
     size = "x".join(map(str, samples[0].image.shape[1::-1]))
     notes = [
         f"{len(samples)} pictures, the first of {size} pixels; batches of {request.batch}",
-        "ratio: pictures in the time of one alone; `make prep-speed` measures MediaPipe in several processes",
+        "decodings: pictures that Pillow decodes in that time; ratio: pictures in the time of one alone",
+        "`make prep-speed` measures MediaPipe in several processes",
     ]
     return Table("picture", unit_of(device), rows, notes)
 
 
-def _samples(shards: str, count: int) -> list[Sample]:
-    data = ShardDataset(shards, "train", lambda raw, draw: dict(raw))
-    return [decode_sample(data.read(number % len(data)), person=False) for number in range(count)]
+def _load_sam(path: Path) -> tuple[str, Any]:
+    """Architecture and network of a checkpoint."""
+    if not path.is_file():
+        raise SetupError(f"--sam {path} does not exist", "`h2d doctor --fetch sam-vit-h` downloads one")
+    try:
+        name = sam_model(path)
+    except SetupError as error:
+        raise SetupError(
+            error.message, "call the file as SAM does: its name has to hold vit_h, vit_l or vit_b"
+        ) from error
+    return name, load_sam(path, name)
 
 
 def _timed(way: Callable[[], Any], device: torch.device, count: int) -> Callable[[], Sequence[float]]:
