@@ -260,5 +260,5 @@ def test_the_benchmark_prints_both_rates_and_that_the_images_are_the_same(pipeli
     )
     assert float(batch[2]) == pytest.approx(float(batch[1]) / float(alone[1]), rel=0.05)
     assert alone[2] == "1"
-    assert float(re.search(r"a pixel: ([\d.]+) of 255", printed)[1]) < 1
+    assert float(re.search(r"one by one: ([\d.]+) of 255", printed)[1]) < 1
     assert main([*words, "--images", "0"]) == 2
