@@ -214,7 +214,7 @@ class SamplingConfig:
     """How pictures are generated."""
 
     scheduler: str = "DDIM"
-    """the paper's, or another of diffusers' that fits: `DPMSolverMultistep` needs half the steps"""
+    """the paper's, or another of diffusers' that fits: `DPMSolverMultistep` is meant for half the steps"""
     num_inference_steps: int = 50
     """steps of each stage"""
     guidance_scale: float = 7.5

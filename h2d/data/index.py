@@ -65,10 +65,6 @@ class ShardIndex:
     def __len__(self) -> int:
         return len(self._seals)
 
-    def start(self, number: int) -> int:
-        """First byte of a sample."""
-        return int(self._places[self._firsts[number], 0])
-
     def read(self, number: int) -> dict[str, Any]:
         """Members of a sample by extension, with ``__key__`` and ``__url__``.
 

@@ -67,9 +67,6 @@ def test_the_index_finds_what_a_tar_reader_finds(shards):
     path = shards / "train-000001.tar"
     index = ShardIndex(path, 5)
     assert [index.read(number) for number in range(5)] == list(iter_shard(path))
-    with tarfile.open(path) as tar:
-        starts = [info.offset for info in tar if info.name.endswith(".png") and "hands" not in info.name]
-    assert [index.start(number) for number in range(5)] == starts
 
 
 def test_long_names_and_strangers_among_the_members(tmp_path):
