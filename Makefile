@@ -21,7 +21,7 @@ PORT  ?= 6006
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo calibration test proof-data proof-train proof-evaluate proof-sd15 check format tensorboard tiny-base detection mask-quality prep-speed lock clean \
+.PHONY: help setup demo calibration test proof-data proof-train proof-evaluate proof-sd15 check format tensorboard tiny-base tiny-model detection mask-quality prep-speed lock clean \
 	data-hagrid data-interhand data-reinterhand data-laion data-folder data-synthetic \
 	slurm-check slurm-prepare slurm-train slurm-evaluate slurm-all proof-slurm
 
@@ -75,9 +75,29 @@ tiny-base: $(READY)  ## train the base model of the tiny preset anew, from scrat
 	$(PREP) generate synthetic root=$(BASE)/raw count=2400 size=384 seed=1 jobs=$(JOBS)
 	$(PREP) all synthetic root=$(BASE)/raw out=$(BASE)/data keypoints=exact jobs=$(JOBS)
 	$(H2D) train tiny_autoencoder data.shards=$(BASE)/data/shards run.dir=$(BASE) run.name=autoencoder --resume auto
-	$(PY) -m h2d.tiny_base --shards $(BASE)/data/shards --autoencoder $(BASE)/autoencoder/checkpoints/last.ckpt --out $(BASE)/start
+	$(PY) -m h2d.scratch_base --autoencoder $(BASE)/autoencoder/checkpoints/last.ckpt --out $(BASE)/start
 	$(H2D) train tiny_text_to_image model.base=$(BASE)/start data.shards=$(BASE)/data/shards run.dir=$(BASE) run.name=text_to_image --resume auto
-	$(PY) -m h2d.tiny_base --shards $(BASE)/data/shards --autoencoder $(BASE)/autoencoder/checkpoints/last.ckpt --text-to-image $(BASE)/text_to_image/checkpoints/last.ckpt --out h2d/assets/tiny-base
+	$(PY) -m h2d.scratch_base --autoencoder $(BASE)/autoencoder/checkpoints/last.ckpt --text-to-image $(BASE)/text_to_image/checkpoints/last.ckpt --shards $(BASE)/data/shards --out h2d/assets/tiny-base
+
+MODEL := $(RUNS)/tiny-model
+# last checkpoint of a run
+last = $(MODEL)/$(1)/checkpoints/last.ckpt
+# `h2d train` of a step of the model, with its latents made before: experiment, base, latents of, variants, more settings
+fit = $(H2D) data latents tiny_model/$(3) model.base=$(2) data.shards=$(MODEL)/data/shards --variants $(4) --out $(MODEL)/latents/$(3) && \
+	$(H2D) train tiny_model/$(1) model.base=$(2) data.shards=$(MODEL)/data/shards data.latents=$(MODEL)/latents/$(3) run.dir=$(MODEL) run.name=$(1) $(5) --resume auto
+
+tiny-model: $(READY)  ## train the model that h2d ships anew, from scratch (a day on two cores; interrupted, it goes on)
+	$(PREP) generate synthetic root=$(MODEL)/raw count=6000 seed=3 jobs=$(JOBS)
+	$(PREP) all synthetic root=$(MODEL)/raw out=$(MODEL)/data keypoints=exact jobs=$(JOBS)
+	$(H2D) train tiny_model/autoencoder data.shards=$(MODEL)/data/shards run.dir=$(MODEL) run.name=autoencoder --resume auto
+	$(PY) -m h2d.scratch_base --autoencoder $(call last,autoencoder) --out $(MODEL)/start --shards $(MODEL)/data/shards
+	$(call fit,text_to_image,$(MODEL)/start,text_to_image,2)
+	$(PY) -m h2d.scratch_base --autoencoder $(call last,autoencoder) --text-to-image $(call last,text_to_image) --out $(MODEL)/base
+	$(call fit,hand,$(MODEL)/base,hand,4)
+	$(call fit,skeleton,$(MODEL)/base,outpaint,1)
+	$(H2D) export --hand $(call last,hand) --outpaint $(call last,skeleton) --out $(MODEL)/untuned
+	$(call fit,outpaint,$(MODEL)/base,outpaint,1,model.controlnet=$(MODEL)/untuned/controlnet)
+	$(H2D) export --hand $(call last,hand) --outpaint $(call last,outpaint) --out h2d/assets/tiny-model
 
 tensorboard: $(READY)  ## watch the runs: RUNS=runs PORT=6006
 	$(VENV)/bin/tensorboard --logdir $(RUNS) --port $(PORT)

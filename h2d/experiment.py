@@ -16,6 +16,9 @@ MISSING: Any = "???"
 MAX_STEPS = 1000
 """Noise levels of Stable Diffusion, and so the most denoising steps."""
 
+LATENT_TASKS = ("hand", "outpaint", "text_to_image")
+"""Tasks that can train on cached latents."""
+
 REFERENCE_SIZE = 512
 """Settings in pixels are given for images of this side; the parts scale them to ``image_size``."""
 
@@ -58,6 +61,8 @@ class DataConfig:
     """side of the hand crop in lengths of the hand's keypoint box"""
     heatmap_sigma_px: float = 8.0
     """standard deviation of a keypoint in the finger heat maps, in pixels of a 512 x 512 image"""
+    patch: int | None = None
+    """side of the random part of each picture that the task autoencoder trains on; the whole when not set"""
     wrist: Literal["all", "none", "thumb"] = "all"
     """finger channels that show the wrist"""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -79,6 +84,8 @@ class ModelConfig:
     """features that the mask head reads: the last ones, or those of the second up block at a half of the resolution"""
     mask_layers: int = 4
     """doubling layers of the mask head (Section III-B: 4); with 3, a fourth one keeps the size"""
+    scratch: Literal["tiny", "tiny-model"] = "tiny"
+    """size of the networks that the tasks autoencoder and text_to_image train from nothing"""
     mask_hint: bool = True
     """the ControlNet sees the hand mask as a fourth hint channel (Section III-C)"""
 
@@ -93,6 +100,8 @@ class LossConfig:
     """probability of zeroing the mask channel, which makes mask-free sampling possible (Section III-B)"""
     caption_dropout: float = 0.1
     """probability of an empty caption, which classifier-free guidance needs"""
+    blend_hands: bool = True
+    """stage II is given the hands (Eq. 11) and learns what is around them; else it becomes a plain pose ControlNet"""
     min_snr_gamma: float | None = None
     """cap of the signal-to-noise weight of the noise loss (arXiv 2303.09556); no weights when not set"""
 
@@ -235,7 +244,7 @@ class Experiment:
     """Every setting."""
 
     task: Literal["hand", "outpaint", "autoencoder", "text_to_image", "evaluate"] = MISSING
-    """hand (stage I), outpaint (stage II), evaluate; autoencoder and text_to_image make the tiny base model"""
+    """hand (stage I), outpaint (stage II), evaluate; autoencoder and text_to_image make a base model from nothing"""
     preset: str = ""
     """files of configs/presets to merge, one or several: `tiny` runs on a laptop, `ddp8,24gb` on eight small cards"""
     seed: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from h2d.experiment import MAX_STEPS, Experiment, leaves
+from h2d.experiment import LATENT_TASKS, MAX_STEPS, Experiment, leaves
 
 AT_LEAST = {
     1: (
@@ -64,8 +64,11 @@ def _rules(experiment: Experiment) -> Iterator[tuple[str, str]]:
         yield "model.mask_layers", f"has to be 4 or 3, not {experiment.model.mask_layers}"
     if trainer.precision == "16-mixed" and experiment.optim.fused and experiment.optim.grad_clip:
         yield "optim.fused", "cannot go with 16-mixed and optim.grad_clip: the fused step scales gradients itself"
-    if experiment.data.latents is not None and experiment.task not in ("hand", "outpaint"):
-        yield "data.latents", f"is for the tasks hand and outpaint, not {experiment.task}"
+    if experiment.data.latents is not None and experiment.task not in LATENT_TASKS:
+        yield "data.latents", f"is for the tasks {', '.join(LATENT_TASKS)}, not {experiment.task}"
+    patch = experiment.data.patch
+    if patch is not None and (patch % 8 or not 0 < patch <= experiment.image_size):
+        yield "data.patch", f"has to be a multiple of 8 and at most image_size={experiment.image_size}, not {patch}"
     if trainer.max_steps == trainer.max_epochs == -1:
         yield "trainer.max_steps", "is -1 and so is trainer.max_epochs: training would never end"
     if 0 <= trainer.max_steps <= experiment.optim.warmup_steps and experiment.optim.warmup_steps:

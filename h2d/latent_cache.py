@@ -21,7 +21,7 @@ from h2d.data.latents import ENCODED, encode_variant, made_from
 from h2d.data.samples import as_numbers
 from h2d.data.shards import MANIFEST, Manifest, ShardInfo, iter_shard, read_manifests, write_manifest, write_tar
 from h2d.errors import ConfigError
-from h2d.experiment import Experiment
+from h2d.experiment import LATENT_TASKS, Experiment
 from h2d.files import sha256_of, write_atomic, write_once
 from h2d.networks.base import load_frozen
 from h2d.networks.frozen import FrozenParts
@@ -69,8 +69,8 @@ def cache_latents(request: LatentsRequest) -> str:
 
 
 def _share(request: LatentsRequest) -> Slice:
-    if request.experiment.task not in ("hand", "outpaint"):
-        raise ConfigError(f"latents are for the tasks hand and outpaint, not {request.experiment.task}")
+    if request.experiment.task not in LATENT_TASKS:
+        raise ConfigError(f"latents are for the tasks {', '.join(LATENT_TASKS)}, not {request.experiment.task}")
     if request.variants < 1:
         raise ConfigError(f"--variants has to be at least 1, not {request.variants}")
     try:
@@ -118,10 +118,9 @@ def _encoded(
                 moments = parts.moments(torch.stack([example[name] for example in examples])).cpu()
                 examples = [example | {name: one} for example, one in zip(examples, moments, strict=True)]
         for place, raw in enumerate(raws):
-            members: dict[str, bytes] = {}
-            for number, example in enumerate(examples[place * variants : (place + 1) * variants]):
-                members[f"{number}.safetensors"] = encode_variant(example)
-            yield raw["__key__"], members | {"txt": examples[place * variants]["caption"].encode()}
+            mine = examples[place * variants : (place + 1) * variants]
+            members = {f"{number}.safetensors": encode_variant(example) for number, example in enumerate(mine)}
+            yield raw["__key__"], members
 
 
 def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:

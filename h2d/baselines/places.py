@@ -8,6 +8,7 @@ from pathlib import Path
 
 from h2d.errors import ConfigError, SetupError
 from h2d.files import sha256_of
+from h2d.networks.base import SHIPPED
 from h2d.networks.hub import find_file
 from h2d.networks.outline import WEIGHT_FILES
 from h2d.weights import WEIGHTS, weights_folder
@@ -112,7 +113,7 @@ def lacking(keys: tuple[str, ...], places: Mapping[str, str]) -> list[str]:
 
 
 def _is_here(source: str, parts: tuple[str, ...]) -> bool:
-    if source == "tiny" or Path(source).is_dir():
+    if source in SHIPPED or Path(source).is_dir():
         return True
     if not parts and Path(source).is_file():
         return True

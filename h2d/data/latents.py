@@ -8,9 +8,10 @@ variant 0 only, which has nothing random. ``k.safetensors`` is variant ``k``:
 - ``image``, ``canvas``: float16 moments (2C, h, w) of the posterior,
 - ``heatmaps``: float16 (10, h, h),
 - ``hand_mask``: in bits, (S*S/8,),
-- ``pose``: float32 (133, 3), from which the skeleton is drawn; that is quicker than to decode one.
+- ``pose``: float32 (133, 3), from which the skeleton is drawn; that is quicker than to decode one,
+- ``caption``: UTF-8 bytes.
 
-``txt`` is the caption.
+What a task does not use is left out.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def encode_variant(example: Mapping[str, Any]) -> bytes:
         example: as training uses it, with moments ``(2C, h, w)`` in place of the pictures.
     """
     arrays = {name: example[name].half().numpy() for name in (*ENCODED, "heatmaps") if name in example}
-    arrays["hand_mask"] = np.packbits(example["hand_mask"].numpy() > 0)
+    arrays["caption"] = np.frombuffer(example["caption"].encode(), np.uint8)
+    if "hand_mask" in example:
+        arrays["hand_mask"] = np.packbits(example["hand_mask"].numpy() > 0)
     if "pose" in example:
         arrays["pose"] = example["pose"].numpy()
     return save(arrays)
@@ -67,11 +70,12 @@ def cached_example(raw: Mapping[str, Any], draw: Draw | None, *, variants: int, 
             raise DataError(f"it has no {name}")
         arrays = load(raw[name])
         example = {name: torch.from_numpy(arrays[name]).float() for name in (*ENCODED, "heatmaps") if name in arrays}
-        example["hand_mask"] = torch.from_numpy(np.unpackbits(arrays["hand_mask"]).reshape(1, size, size))
+        if "hand_mask" in arrays:
+            example["hand_mask"] = torch.from_numpy(np.unpackbits(arrays["hand_mask"]).reshape(1, size, size))
         if "pose" in arrays:
             example["pose"] = torch.from_numpy(arrays["pose"])
             example["skeleton"] = torch.from_numpy(draw_openpose(arrays["pose"], size))
-        return example | {"caption": raw["txt"].decode(), "key": raw["__key__"]}
+        return example | {"caption": arrays["caption"].tobytes().decode(), "key": raw["__key__"]}
     except (DataError, SafetensorError, ValueError, KeyError) as error:
         where = f"sample {raw.get('__key__')} of {raw.get('__url__', 'a shard')}"
         raise DataError(

@@ -26,23 +26,25 @@ __all__ = [
     "resolve_base",
 ]
 
-TINY_BASE = Path(__file__).parents[1] / "assets" / "tiny-base"
-"""The small pre-trained base that is shipped with the package."""
+ASSETS = Path(__file__).parents[1] / "assets"
+TINY_BASE, TINY_MODEL = ASSETS / "tiny-base", ASSETS / "tiny-model"
+"""Pre-trained on rendered people and shipped with the package: a base for 128 px, and both stages for 256 px."""
+SHIPPED = {"tiny": TINY_BASE, "tiny-model": TINY_MODEL}
 MAX_TOKENS = 100_000
 VOCABULARIES = ("vocab.json", "tokenizer.json")
 """Either is a tokenizer's vocabulary."""
 
 
 def resolve_base(name: str) -> str:
-    """Where a base lives: "tiny" is the shipped one, then a local folder, otherwise a hub id, which is returned as is.
+    """Where a base lives: "tiny" and "tiny-model" are shipped, then a local folder, then a hub id, returned as is.
 
     Raises:
         SetupError: when the folder that ``name`` stands for is missing or holds no base.
     """
-    if name == "tiny":
-        if not (TINY_BASE / "unet").is_dir():
-            raise SetupError(f"the tiny base is missing: {TINY_BASE}", "run `make tiny-base`")
-        return str(TINY_BASE)
+    if name in SHIPPED:
+        if not (SHIPPED[name] / "unet").is_dir():
+            raise SetupError(f"no base in {SHIPPED[name]}", f"run `make {SHIPPED[name].name}`")
+        return str(SHIPPED[name])
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "unet").is_dir():

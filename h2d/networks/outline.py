@@ -17,12 +17,13 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from h2d.errors import ConfigError
 from h2d.experiment import Experiment
-from h2d.networks import sd15, tiny
+from h2d.networks import sd15
 from h2d.networks.base import load_tokenizer, locate_unet, resolve_base
 from h2d.networks.controlnet import HINT_CHANNELS, SKELETON_CHANNELS, adapt_controlnet, load_controlnet
 from h2d.networks.family import CONFIGS, check_family
 from h2d.networks.hand_unet import CONDITION_CHANNELS, HandUNet
 from h2d.networks.hub import find_file, read_config
+from h2d.networks.scratch import SIZES, new_text_encoder, new_unet, new_vae
 
 WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "model.safetensors")
 
@@ -95,15 +96,16 @@ def _outpaint(experiment: Experiment) -> Outline:
 
 
 def _autoencoder(experiment: Experiment) -> Outline:
-    vae = tiny.tiny_vae()
-    image = torch.zeros(1, 3, experiment.image_size, experiment.image_size)
+    vae = new_vae(SIZES[experiment.model.scratch])
+    side = experiment.data.patch or experiment.image_size
+    image = torch.zeros(1, 3, side, side)
     return Outline((vae,), (), lambda: vae.decode(vae.encode(image).latent_dist.mode()).sample)
 
 
 def _text_to_image(experiment: Experiment) -> Outline:
-    base = _Base(experiment.model.base)
-    unet, text_encoder = tiny.tiny_unet(), tiny.tiny_text_encoder(load_tokenizer(base.source))
-    latents, _ = _inputs(experiment, base.factor, tiny.TEXT_WIDTH)
+    base, size = _Base(experiment.model.base), SIZES[experiment.model.scratch]
+    unet, text_encoder = new_unet(size), new_text_encoder(load_tokenizer(base.source), size)
+    latents, _ = _inputs(experiment, base.factor, size.text)
     tokens = torch.zeros(1, sd15.TEXT_TOKENS, dtype=torch.long)
 
     def forward() -> Any:

@@ -79,7 +79,7 @@ def write_base(folder: Path, seed: int = 0, tenth: bool = False) -> None:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from h2d.networks.base import load_tokenizer, resolve_base
-    from h2d.networks.tiny import noise_schedule
+    from h2d.networks.scratch import noise_schedule
 
     torch.manual_seed(seed)
     narrow: dict[str, dict[str, Any]] = TENTH if tenth else defaultdict(dict)

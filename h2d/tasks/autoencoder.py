@@ -1,4 +1,4 @@
-"""The tiny base model's image autoencoder, from scratch."""
+"""A base model's image autoencoder, from scratch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from h2d.config import Experiment
 from h2d.losses import Losses
-from h2d.networks.tiny import tiny_vae
+from h2d.networks.scratch import SIZES, new_vae
 from h2d.tasks.base import DiffusionTask, Random
 
 COLOUR_WEIGHT = 2.0
@@ -39,7 +39,7 @@ class Autoencoder(DiffusionTask):
     @classmethod
     def from_base(cls, experiment: Experiment) -> Autoencoder:
         """The VAE with random weights."""
-        return cls(experiment, tiny_vae())
+        return cls(experiment, new_vae(SIZES[experiment.model.scratch]))
 
     @property
     def factor(self) -> int:
@@ -53,7 +53,7 @@ class Autoencoder(DiffusionTask):
 
     def losses(self, batch: dict[str, Any], rng: Random) -> Losses:
         """Absolute errors of pixels, edges and colours, and the KL term; image (B, 3, S, S) in [-1, 1]."""
-        image = batch["image"]
+        image = random_parts(batch["image"], self.experiment.data.patch, rng)
         posterior = self.vae.encode(image).latent_dist
         latents = posterior.sample(generator=list(rng))
         if self.training:
@@ -64,6 +64,16 @@ class Autoencoder(DiffusionTask):
         kl = posterior.kl().mean()
         total = pixels + edges + COLOUR_WEIGHT * colours + KL_WEIGHT * kl
         return Losses(total, {"pixels": pixels, "edges": edges, "colours": colours, "kl": kl})
+
+
+def random_parts(images: Tensor, side: int | None, rng: Random) -> Tensor:
+    """A square of ``side`` pixels at a random place of each image (B, 3, S, S), (B, 3, side, side); None keeps all."""
+    if side is None:
+        return images
+    room = images.shape[-1] - side + 1
+    places = [torch.randint(room, (2,), generator=one).tolist() for one in rng]
+    parts = [image[:, y : y + side, x : x + side] for image, (y, x) in zip(images, places, strict=True)]
+    return torch.stack(parts)
 
 
 def reconstruction_losses(image: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:

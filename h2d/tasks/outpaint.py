@@ -71,10 +71,12 @@ class Outpainter(DiffusionTask):
         """
         latents = self.parts.encode_image(batch["image"], generator=rng)
         noisy, noise, timesteps = add_noise(latents, self.scheduler, rng)
-        mask_latent = to_latent(batch["hand_mask"], self.parts.factor)
-        hands = self.parts.encode_image(batch["canvas"], generator=rng)
-        hands = canvas_at(self.scheduler, hands, noise, timesteps, self.experiment.sampling.blend)
-        noisy = blend(hands, noisy, mask_latent)
+        mask_latent = None
+        if self.experiment.loss.blend_hands:
+            mask_latent = to_latent(batch["hand_mask"], self.parts.factor)
+            hands = self.parts.encode_image(batch["canvas"], generator=rng)
+            hands = canvas_at(self.scheduler, hands, noise, timesteps, self.experiment.sampling.blend)
+            noisy = blend(hands, noisy, mask_latent)
         captions = drop_captions(batch["caption"], self.experiment.loss.caption_dropout, rng)
         predicted = self.predict(noisy, timesteps, self.parts.encode_text(captions), batch["hint"])
         errors = noise_error(noise, predicted, keep=mask_latent)

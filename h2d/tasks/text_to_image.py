@@ -1,4 +1,4 @@
-"""The tiny base model's UNet and text encoder, from scratch."""
+"""A base model's UNet and text encoder, from scratch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from h2d.config import Experiment
 from h2d.losses import Losses, noise_error, weighted_mean
 from h2d.networks.base import load_frozen, load_scheduler
 from h2d.networks.frozen import FrozenParts
-from h2d.networks.tiny import tiny_text_encoder, tiny_unet
+from h2d.networks.scratch import SIZES, new_text_encoder, new_unet
 from h2d.tasks.base import DiffusionTask, Random, add_noise, drop_captions
 
 
@@ -42,9 +42,10 @@ class TextToImage(DiffusionTask):
     @classmethod
     def from_base(cls, experiment: Experiment) -> TextToImage:
         """UNet and text encoder with random weights, in the latents of the base model's VAE."""
-        base = experiment.model.base
+        base, size = experiment.model.base, SIZES[experiment.model.scratch]
         parts = load_frozen(base)
-        return cls(experiment, tiny_unet(), tiny_text_encoder(parts.tokenizer), parts, load_scheduler(base))
+        text_encoder = new_text_encoder(parts.tokenizer, size)
+        return cls(experiment, new_unet(size), text_encoder, parts, load_scheduler(base))
 
     @property
     def factor(self) -> int:

@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from h2d.baselines import load_system
 from h2d.baselines.hand_depth import HandMaps
 from h2d.networks.base import load_tokenizer, resolve_base
-from h2d.networks.tiny import noise_schedule
+from h2d.networks.scratch import noise_schedule
 from h2d.skeleton import BODY_NAMES, HAND_SLICES
 
 from .original_names import adapter_name, latent_diffusion_name

@@ -61,14 +61,14 @@ def base(tmp_path_factory: Any) -> Path:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from h2d.networks import tiny
     from h2d.networks.base import load_tokenizer, resolve_base
+    from h2d.networks.scratch import noise_schedule
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("base")
-    tokenizer = load_tokenizer(resolve_base("tiny"))  # one trained here would number its words anew each time
+    tokenizer = load_tokenizer(resolve_base("tiny"))
     tokenizer.save_pretrained(folder / "tokenizer")
-    tiny.noise_schedule().save_pretrained(folder / "scheduler")
+    noise_schedule().save_pretrained(folder / "scheduler")
     text = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
     tokens = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     parts = {

@@ -53,12 +53,12 @@ def tiny_pipeline(size: int) -> Any:
     """Both stages with a few thousand random weights, for pictures of ``size`` pixels."""
     from diffusers import DDIMScheduler
 
+    from h2d.networks.base import load_tokenizer, resolve_base
     from h2d.networks.controlnet import load_controlnet
     from h2d.networks.hand_unet import HandUNet
-    from h2d.networks.tiny import tiny_tokenizer
     from h2d.pipelines.two_stage import TwoStagePipeline
 
-    tokenizer = tiny_tokenizer(["a person waves"])
+    tokenizer = load_tokenizer(resolve_base("tiny"))
     unet, vae, text = small_networks(tokenizer)
     two_stage = TwoStagePipeline(
         hand_unet=HandUNet.from_unet(unet, factor=4),

@@ -28,10 +28,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """CLIP with some thousand random weights, saved as the real one is."""
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
-    from h2d.networks.tiny import tiny_tokenizer
+    from h2d.networks.base import load_tokenizer, resolve_base
 
     torch.manual_seed(0)
-    tokenizer = tiny_tokenizer(CAPTIONS)
+    tokenizer = load_tokenizer(resolve_base("tiny"))
     small = {"hidden_size": 32, "intermediate_size": 37, "num_attention_heads": 4, "num_hidden_layers": 2}
     ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     config = CLIPConfig(

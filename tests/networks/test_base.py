@@ -92,7 +92,7 @@ def test_folder_without_a_unet_is_refused(tmp_path):
 
 
 def test_missing_tiny_base_says_how_to_make_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(base, "TINY_BASE", tmp_path / "tiny-base")
+    monkeypatch.setitem(base.SHIPPED, "tiny", tmp_path / "tiny-base")
     with pytest.raises(SetupError, match="tiny-base") as caught:
         base.resolve_base("tiny")
     assert caught.value.hint == "run `make tiny-base`"

@@ -16,9 +16,9 @@ SIZE = 32
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
-    from h2d.networks.tiny import tiny_tokenizer
+    from h2d.networks.base import load_tokenizer, resolve_base
 
-    return tiny_tokenizer(["a person waves with an open hand"])
+    return load_tokenizer(resolve_base("tiny"))
 
 
 @pytest.fixture

@@ -64,3 +64,19 @@ def test_without_mask_hint_the_controlnet_sees_the_skeleton_alone(
     controlnet = load_controlnet(None, parts.unet, mask_hint=False, factor=4)
     task = Outpainter(experiment, controlnet, parts.unet, parts.frozen, parts.scheduler)
     assert torch.isfinite(task.losses(batch, generators(range(4))).loss)
+
+
+def test_a_plain_controlnet_sees_the_noisy_picture_and_learns_hands_too(
+    task: Outpainter, batch: dict[str, Any], monkeypatch: Any
+) -> None:
+    seen: list[torch.Tensor] = []
+    task.experiment = replace(task.experiment, loss=replace(task.experiment.loss, blend_hands=False))
+    monkeypatch.setattr(task, "predict", lambda noisy, *rest: (seen.append(noisy), noisy)[1])
+    losses = [
+        task.losses({**batch, name: -batch[name]}, generators(range(4))).loss
+        for name in ("hint", "canvas", "hand_mask")
+    ]
+    assert torch.equal(seen[0], seen[1])
+    assert losses[0] == losses[1] == losses[2]
+    task.losses({**batch, "image": -batch["image"]}, generators(range(4)))
+    assert not torch.equal(seen[0][..., :4], seen[3][..., :4]), "the hand's half is the picture, not the canvas"

@@ -2,15 +2,15 @@ from typing import Any
 
 import torch
 
-from h2d.networks.tiny import tiny_vae
+from h2d.networks.scratch import SIZES, new_vae
 from h2d.randomness import generators
-from h2d.tasks.autoencoder import Autoencoder, reconstruction_losses
+from h2d.tasks.autoencoder import Autoencoder, random_parts, reconstruction_losses
 from h2d.tasks.text_to_image import TextToImage
 
 
 def test_autoencoder_learns_and_measures_its_latents(experiment: Any, batch: dict[str, Any], descend: Any) -> None:
     torch.manual_seed(0)
-    task = Autoencoder(experiment, tiny_vae())
+    task = Autoencoder(experiment, new_vae(SIZES["tiny"]))
     losses = descend(task, batch)
     assert losses[-1] < 0.9 * losses[0]
     assert task.latent_std != 1
@@ -18,7 +18,7 @@ def test_autoencoder_learns_and_measures_its_latents(experiment: Any, batch: dic
 
 
 def test_a_picture_that_is_no_number_leaves_the_measured_spread_alone(experiment: Any, batch: dict[str, Any]) -> None:
-    task = Autoencoder(experiment, tiny_vae())
+    task = Autoencoder(experiment, new_vae(SIZES["tiny"]))
     task.losses({**batch, "image": batch["image"] * float("nan")}, generators(range(4)))
     assert task.latent_std == 1
 
@@ -47,3 +47,15 @@ def test_min_snr_lowers_the_weight_of_clean_steps(set_loss: Any, parts: Any, bat
     task = TextToImage(set_loss(min_snr_gamma=0.01), parts.unet, text_encoder, parts.frozen, parts.scheduler)
     losses = task.losses(batch, generators(range(4)))
     assert losses.loss < losses.parts["ldm"]
+
+
+def test_random_parts_are_of_the_picture_and_of_each_sample_alone() -> None:
+    images = torch.arange(2 * 3 * 16 * 16, dtype=torch.float32).view(2, 3, 16, 16)
+    parts = random_parts(images, 8, generators([5, 6]))
+    assert parts.shape == (2, 3, 8, 8)
+    for part, image in zip(parts, images, strict=True):
+        y, x = divmod(int(part[0, 0, 0] - image[0, 0, 0]), 16)
+        assert part.equal(image[:, y : y + 8, x : x + 8])
+    assert random_parts(images[1:], 8, generators([6])).equal(parts[1:])
+    assert random_parts(images, 16, generators([5, 6])).equal(images)
+    assert random_parts(images, None, ()) is images

@@ -1,0 +1,101 @@
+"""Stable Diffusion's topology at sizes that two CPU cores can train from nothing: real classes, small widths.
+
+``make tiny-base`` and ``make tiny-model`` train these parts; ``h2d/assets`` holds the results.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sides and widths of a base model that is trained from scratch.
+
+    Args:
+        image_size: side of the pictures it is made for.
+        vae: channels of the autoencoder's levels; each but the first halves the side.
+        unet: channels of the UNet's levels; all but the first attend to the text.
+        text: width of the text encoder.
+        text_layers: its depth.
+    """
+
+    image_size: int
+    vae: tuple[int, ...]
+    unet: tuple[int, ...]
+    text: int
+    text_layers: int
+
+    @property
+    def factor(self) -> int:
+        """Image pixels per latent cell and side."""
+        return 2 ** (len(self.vae) - 1)
+
+
+SIZES = {
+    # one down-sampling less than Stable Diffusion, or fingers of 128 px pictures would be lost
+    "tiny": Size(128, vae=(16, 32, 64), unet=(64, 96, 96), text=96, text_layers=3),
+    "tiny-model": Size(256, vae=(16, 32, 64, 128), unet=(64, 96, 128), text=96, text_layers=3),
+}
+"""``model.scratch``: both have 32 x 32 latents."""
+
+
+def new_vae(size: Size) -> AutoencoderKL:
+    """Images ``(B, 3, S, S)`` to latents ``(B, 4, S/factor, S/factor)`` and back; random weights."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(size.vae),
+        up_block_types=("UpDecoderBlock2D",) * len(size.vae),
+        block_out_channels=size.vae,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        sample_size=size.image_size,
+        scaling_factor=1.0,
+    )
+
+
+def new_unet(size: Size) -> UNet2DConditionModel:
+    """Text-conditional noise prediction on latents ``(B, 4, h, w)``; random weights."""
+    levels = len(size.unet) - 1
+    return UNet2DConditionModel(
+        sample_size=size.image_size // size.factor,
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * levels),
+        up_block_types=(*("CrossAttnUpBlock2D",) * levels, "UpBlock2D"),
+        block_out_channels=size.unet,
+        layers_per_block=1,
+        cross_attention_dim=size.text,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def new_text_encoder(tokenizer: CLIPTokenizer, size: Size) -> CLIPTextModel:
+    """CLIP text model with hidden states ``(B, 77, size.text)``; random weights."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=size.text,
+            intermediate_size=4 * size.text,
+            num_hidden_layers=size.text_layers,
+            num_attention_heads=4,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def noise_schedule() -> DDPMScheduler:
+    """Stable Diffusion's training schedule."""
+    return DDPMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        steps_offset=1,
+    )
