@@ -12,6 +12,7 @@ SKELETON_CHANNELS = 3
 HINT_CHANNELS = SKELETON_CHANNELS + 1
 """Skeleton RGB in [0, 1], then the hand mask."""
 _HINT_WIDTHS = (16, 32, 96, 256)
+"""ControlNet's, beside Stable Diffusion's 320 channels; a narrower UNet gets no hint that is wider than itself."""
 
 
 def load_controlnet(
@@ -31,7 +32,8 @@ def load_controlnet(
         CheckpointError: when the ControlNet was made for another UNet, image scale or hint.
     """
     if source is None:
-        widths = _HINT_WIDTHS[: factor.bit_length()]
+        room = unet.config.block_out_channels[0]
+        widths = tuple(min(width, room) for width in _HINT_WIDTHS[: factor.bit_length()])
         controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=widths)
     else:
         controlnet = load_part(ControlNetModel, source)
