@@ -4,7 +4,7 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from h2d.networks import base, sd15, tiny
+from h2d.networks import base, scratch, sd15
 
 
 def test_golden_sizes():
@@ -41,5 +41,5 @@ def test_the_schedule_is_that_of_stable_diffusion():
     """The first and last cumulative products, by the formula of its paper's code."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     expected = (1 - betas).cumprod(0)
-    found = tiny.noise_schedule().alphas_cumprod.double()
+    found = scratch.noise_schedule().alphas_cumprod.double()
     torch.testing.assert_close(found[[0, 499, 999]], expected[[0, 499, 999]], rtol=1e-4, atol=0)
