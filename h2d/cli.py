@@ -181,12 +181,14 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _add_compare(commands: argparse._SubParsersAction) -> None:
     parser = command(commands, "compare", _compare, "print several evaluations as one table")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="RUN/SYSTEM of an `h2d evaluate`")
+    parser.add_argument("--seeds", action="store_true", help="one row for evaluations that differ in their seed alone")
 
 
 def _compare(options: argparse.Namespace) -> None:
     from h2d.evaluation.comparison import compare
+    from h2d.evaluation.seeds import compare_seeds
 
-    print(compare(options.runs))
+    print((compare_seeds if options.seeds else compare)(options.runs))
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:

@@ -13,7 +13,7 @@ from h2d.evaluation.measurements import Evaluation, Measurement, add_rows
 from h2d.evaluation.rows import Row, Store
 from h2d.evaluation.selection import Selection
 from h2d.experiment import MetricsConfig
-from h2d.metrics.image_suite import ImageNetworks, ImageSuite
+from h2d.metrics.image_suite import ImageNetworks
 from h2d.metrics.suite import Suite
 
 IMAGES_AT_A_TIME = 16
@@ -45,9 +45,8 @@ def measure_store(
     rows = read_rows(store, selection)
     detected = any(row.found is not None for row in rows)
     add_rows(suite, rows, size, detected)
-    if suite.images is not None and suite.images.wants_images:
-        for first in range(0, len(rows), IMAGES_AT_A_TIME):
-            _add_images(suite.images, store, data, rows[first : first + IMAGES_AT_A_TIME], size)
+    for first in range(0, len(rows), IMAGES_AT_A_TIME):
+        _add_images(suite, store, data, rows[first : first + IMAGES_AT_A_TIME], size)
     remarks = Counter(kind for row in rows for kind in row.kinds)
     absent = "no sample has what it is measured on" if detected else "evaluation.detector=none"
     return Measurement(suite, protocol | {"remarks": dict(sorted(remarks.items()))}, [], otherwise=absent).compute()
@@ -58,11 +57,14 @@ def read_rows(store: Store, selection: Selection) -> list[Row]:
     return list(chain.from_iterable(store.read(number, batch) for number, batch in enumerate(selection.batches)))
 
 
-def _add_images(suite: ImageSuite, store: Store, data: ShardDataset, rows: list[Row], size: int) -> None:
+def _add_images(suite: Suite, store: Store, data: ShardDataset, rows: list[Row], size: int) -> None:
     samples = [square_sample(decode_sample(data.read(row.number)), size) for row in rows]
     numbers = [row.number for row in rows]
     made, real = [store.picture(row) for row in rows], [sample.image for sample in samples]
+    suite.add_borders(made, real, [sample.hands for sample in samples])
+    if suite.images is None or not suite.images.wants_images:
+        return
     asked = [sample.pose for sample in samples]
     found = [pose if row.found is None else row.found for row, pose in zip(rows, asked, strict=True)]
-    suite.add(numbers, made, real, [sample.caption for sample in samples])
-    suite.add_foregrounds(numbers, made, found, asked, real, [row.truth for row in rows])
+    suite.images.add(numbers, made, real, [sample.caption for sample in samples])
+    suite.images.add_foregrounds(numbers, made, found, asked, real, [row.truth for row in rows])

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric, SumMetric
 
 from h2d.experiment import MetricsConfig
+from h2d.metrics.border import BorderContrast
 from h2d.metrics.image_suite import ImageNetworks, ImageSuite
 from h2d.metrics.mask import MaskIoU
 from h2d.metrics.pose import MPJPE, DetectionRate, KeypointAP
@@ -56,6 +57,7 @@ class Suite:
         }
         self.rates = {"detection_rate": DetectionRate(), "detection_rate_hands": DetectionRate("hands")}
         self.masks = MaskIoU()
+        self.borders = {"border_contrast": BorderContrast(), "border_contrast_real": BorderContrast()}
         self.images = None if networks is None else ImageSuite(networks, device, settings)
         self.reasons: dict[str, str] = dict.fromkeys(IMAGE_KEYS, "images are judged by `h2d evaluate` only")
         self.facts: dict[str, Any] = {}
@@ -67,7 +69,7 @@ class Suite:
         """All of them, for the reduction."""
         images = [] if self.images is None else self.images.metrics
         poses = (*self.precision.values(), *self.pose.values(), *self.rates.values())
-        return [self.seen, self.masks, *poses, *images]
+        return [self.seen, self.masks, *self.borders.values(), *poses, *images]
 
     def add_images(self, count: int) -> None:
         """Count images, whatever is measured on them."""
@@ -95,6 +97,11 @@ class Suite:
         """Add overlaps ``(B,)`` of stage I's masks with what they should be."""
         self.masks.update(ious)
 
+    def add_borders(self, made: list[np.ndarray], real: list[np.ndarray], hands: list[np.ndarray]) -> None:
+        """Add generated and real images, uint8 ``(S, S, 3)``, with the labels of the real ones' hands ``(S, S)``."""
+        self.borders["border_contrast"].add(made, hands)
+        self.borders["border_contrast_real"].add(real, hands)
+
     def compute(self) -> dict[str, float | int | None]:
         """Every number by name, :data:`MAIN_KEYS` first; what was not measured is None."""
         values: dict[str, float | int | None] = dict.fromkeys(MAIN_KEYS)
@@ -108,6 +115,7 @@ class Suite:
         if self.images is not None:
             numbers, self.reasons, self.facts = self.images.compute()
             values |= numbers
+        values |= {name: _value(metric) for name, metric in self.borders.items() if metric.update_called}
         if values["mask_iou"] is None:
             self.reasons["mask_iou"] = "no hand was made with its mask"
         return values

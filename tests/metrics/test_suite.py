@@ -34,3 +34,13 @@ def test_a_pose_set_without_hands_leaves_the_hand_metrics_open():
     values = suite.compute()
     assert values["dap"] == 1.0
     assert values["dap_hands"] is values["mpjpe_hands"] is values["detection_rate_hands"] is None
+
+
+def test_borders_are_told_where_pictures_were_compared():
+    suite = Suite()
+    assert "border_contrast" not in suite.compute()
+    image, hands = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
+    hands[20:40, 20:40] = 1
+    suite.add_borders([image], [np.where(hands[..., None] > 0, np.uint8(90), image)], [hands])
+    assert suite.compute()["border_contrast"] == 0
+    assert suite.compute()["border_contrast_real"] > 10
