@@ -21,7 +21,7 @@ PORT  ?= 6006
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo calibration test proof-data proof-train proof-evaluate proof-sd15 check format tensorboard tiny-base tiny-model detection mask-quality prep-speed lock clean \
+.PHONY: help setup demo calibration test proof-data proof-train proof-evaluate proof-sd15 check format tensorboard tiny-base tiny-model miniature detection mask-quality prep-speed lock clean \
 	data-hagrid data-interhand data-reinterhand data-laion data-folder data-synthetic \
 	slurm-check slurm-prepare slurm-train slurm-evaluate slurm-all proof-slurm
 
@@ -98,6 +98,43 @@ tiny-model: $(READY)  ## train the model that h2d ships anew, from scratch (a da
 	$(H2D) export --hand $(call last,hand) --outpaint $(call last,skeleton) --out $(MODEL)/untuned
 	$(call fit,outpaint,$(MODEL)/base,outpaint,1,model.controlnet=$(MODEL)/untuned/controlnet)
 	$(H2D) export --hand $(call last,hand) --outpaint $(call last,outpaint) --out h2d/assets/tiny-model
+
+SEEDS ?= 0 1 2
+MINI := $(MODEL)/miniature
+HELD_OUT := data.shards=$(MODEL)/data/shards evaluation.split=test
+# evaluate systems with every seed: the pipeline's folder, methods, more words
+judge = $(foreach seed,$(SEEDS),$(H2D) evaluate miniature --pipeline $(1) --method $(2) $(3) $(HELD_OUT) run.dir=$(MODEL) run.name=miniature/$(notdir $(1))/$(seed) seed=$(seed) &&) true
+# join a stage with the other one of the shipped model
+couple = $(H2D) export --hand $(call last,$(2)) --outpaint $(call last,$(3)) --out $(MODEL)/joined/$(1)
+compare = @echo; echo "$(1)"; $(H2D) compare --seeds $(patsubst %,$(MINI)/%,$(2))
+
+# `make tiny-model` comes before it
+miniature: $(READY)  ## the paper's claims on held-out rendered people (half a day on two cores; interrupted, it goes on)
+	$(call fit,rival,$(MODEL)/base,outpaint,1,model.controlnet=$(MODEL)/untuned/controlnet)
+	$(call fit,clean,$(MODEL)/base,outpaint,1,model.controlnet=$(MODEL)/untuned/controlnet)
+	$(call fit,multi_task,$(MODEL)/base,hand,4)
+	$(call fit,single_task,$(MODEL)/base,hand,4)
+	$(call fit,mask_always,$(MODEL)/base,hand,4)
+	$(call couple,rival,hand,rival)
+	$(call couple,clean,hand,clean)
+	$(call couple,multi-task,multi_task,outpaint)
+	$(call couple,single-task,single_task,outpaint)
+	$(call couple,mask-always,mask_always,outpaint)
+	$(call judge,h2d/assets/tiny-model,h2d$(comma)naive$(comma)bbox)
+	$(call judge,h2d/assets/tiny-model,real$(comma)stable-diffusion$(comma)controlnet,--place base=$(MODEL)/base --place controlnet=$(MODEL)/joined/rival/controlnet)
+	$(call judge,$(MODEL)/joined/multi-task,h2d$(comma)bbox)
+	$(call judge,$(MODEL)/joined/single-task,bbox)
+	$(call judge,$(MODEL)/joined/mask-always,h2d)
+	$(call judge,$(MODEL)/untuned,h2d)
+	$(call judge,$(MODEL)/joined/clean,h2d,sampling.blend=clean)
+	$(call compare,(i) two stages against a ControlNet on skeletons and text alone,tiny-model/*/h2d tiny-model/*/controlnet-uniform tiny-model/*/stable-diffusion-uniform tiny-model/*/real)
+	$(call compare,(ii) sequential against naive and bounding box,tiny-model/*/h2d tiny-model/*/naive tiny-model/*/bbox)
+	$(call compare,(iii) multi-task against single-task,multi-task/*/bbox single-task/*/bbox)
+	$(call compare,(iv) zeroing every second mask against none,multi-task/*/h2d mask-always/*/h2d)
+	$(call compare,(v) fine-tuned stage II against the ControlNet it started from,tiny-model/*/h2d untuned/*/h2d)
+	$(call compare,(vi) noised against clean blending,tiny-model/*/h2d clean/*/h2d)
+
+comma := ,
 
 tensorboard: $(READY)  ## watch the runs: RUNS=runs PORT=6006
 	$(VENV)/bin/tensorboard --logdir $(RUNS) --port $(PORT)
