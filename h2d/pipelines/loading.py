@@ -14,7 +14,7 @@ from huggingface_hub import snapshot_download
 from transformers import CLIPTextModel
 
 from h2d.errors import CheckpointError, SetupError
-from h2d.networks.base import load_part, load_tokenizer
+from h2d.networks.base import TINY_MODEL, load_part, load_tokenizer
 from h2d.networks.hand_unet import HandUNet
 from h2d.networks.hub import first_line, require_hub
 from h2d.pipelines.checksums import SETTINGS, WEIGHTS, verify_checksums
@@ -27,6 +27,8 @@ NETWORKS = {
     "text_encoder": CLIPTextModel,
 }
 """Components of the pipelines that have weights."""
+SHIPPED = "tiny-model"
+"""Name of the pipeline of rendered people inside this package."""
 EXPORT_HINT = "write one with `h2d export --hand CKPT --outpaint CKPT --out DIR`"
 FILES = ["*.json", "*.txt", "*.safetensors", "SHA256SUMS"]
 """What is fetched of a hub id; no other file is ever read."""
@@ -36,17 +38,21 @@ HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "re
 
 
 def locate(kind: str, name: str | os.PathLike[str], options: dict[str, Any]) -> Path:
-    """The folder of a pipeline of class ``kind``; a hub id is fetched with those ``options``, which are used up.
+    """The folder of a pipeline of class ``kind``; :data:`SHIPPED` is in this package, and a hub id is fetched with
+    those ``options``, which are used up.
 
     Raises:
         CheckpointError: there is no such folder, or it is of another pipeline.
         SetupError: a hub id cannot be fetched.
     """
     hub = {key: options.pop(key) for key in HUB_OPTIONS if key in options}
-    folder = Path(name).expanduser()
+    if str(name) == SHIPPED:
+        folder, hint = TINY_MODEL, f"train it with `make {SHIPPED}`"
+    else:
+        folder, hint = Path(name).expanduser(), EXPORT_HINT
     if not folder.is_dir() and _is_hub_id(str(name)):
         folder = _fetch(str(name), hub)
-    _check_kind(folder, kind)
+    _check_kind(folder, kind, hint)
     verify_checksums(folder, SETTINGS)
     return folder
 
@@ -107,9 +113,9 @@ def _fetch(name: str, options: dict[str, Any]) -> Path:
         raise SetupError(f"cannot fetch the pipeline {name}: {first_line(error)}", EXPORT_HINT) from error
 
 
-def _check_kind(folder: Path, wanted: str) -> None:
+def _check_kind(folder: Path, wanted: str, hint: str) -> None:
     if not folder.is_dir():
-        raise CheckpointError(f"no pipeline folder {folder}", EXPORT_HINT)
+        raise CheckpointError(f"no pipeline folder {folder}", hint)
     try:
         kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
     except FileNotFoundError as error:

@@ -10,6 +10,7 @@ from h2d.arguments import command
 
 EXAMPLES = """\
 examples:
+  h2d sample --pose photograph.jpg --out samples                    # with the small model that comes with h2d
   h2d sample --pipeline pipeline --pose photograph.jpg --prompt "a woman in a red coat waves" --out samples
   h2d sample --pipeline pipeline --pose *.jpg --pose-only --out samples             # look at the poses first
   h2d sample --pipeline pipeline --pose photograph.jpg --keep-hand left --count 4 --out samples
@@ -23,7 +24,13 @@ def add_sample(commands: argparse._SubParsersAction) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     add = parser.add_argument
-    add("--pipeline", type=Path, required=True, metavar="DIR", help="folder that `h2d export` wrote, or a hub id")
+    add(
+        "--pipeline",
+        type=Path,
+        default=Path("tiny-model"),
+        metavar="DIR",
+        help="folder that `h2d export` wrote, or a hub id; %(default)s, which paints rendered people, comes with h2d",
+    )
     add(
         "--pose",
         nargs="+",

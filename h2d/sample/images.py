@@ -132,7 +132,7 @@ def _write(request: SampleRequest, job: Job, seed: int, output: TwoStageOutput, 
 
 def _write_record(request: SampleRequest, job: Job, pipeline: TwoStagePipeline) -> None:
     """``sample.json``: every setting, as much as is needed to make the images again."""
-    checksums = Path(request.pipeline) / CHECKSUMS
+    checksums = TwoStagePipeline.find_folder(request.pipeline) / CHECKSUMS
     height, width = job.scene.image.shape[:2]
     record = {
         "prompt": job.prompt,

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from h2d.errors import CheckpointError, SetupError
+from h2d.pipelines import loading
 from h2d.pipelines.two_stage import TwoStagePipeline
 
 
@@ -57,6 +58,15 @@ def test_missing_folder(tmp_path):
     with pytest.raises(CheckpointError, match=r"no pipeline folder .*nowhere") as caught:
         TwoStagePipeline.from_pretrained(tmp_path / "nowhere")
     assert "h2d export" in caught.value.hint
+
+
+def test_the_shipped_model_has_a_name(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "TINY_MODEL", tmp_path / "absent")
+    with pytest.raises(CheckpointError, match=r"no pipeline folder .*absent") as caught:
+        TwoStagePipeline.find_folder("tiny-model")
+    assert caught.value.hint == "train it with `make tiny-model`"
+    monkeypatch.setattr(loading, "TINY_MODEL", saved)
+    assert TwoStagePipeline.find_folder("tiny-model") == saved
 
 
 def test_folder_that_is_no_pipeline(tmp_path):
