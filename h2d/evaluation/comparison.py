@@ -12,11 +12,18 @@ from h2d.metrics.suite import MAIN_KEYS
 
 SAME = ("split", "content", "selection", "image_size", "seed", "metrics")
 """Facts of the protocol in which evaluations have to agree to be compared."""
-HIGHER = ("dap", "dap_hands", "detection_rate", "mask_iou", "clipsim")
+BESIDE = (
+    *("detection_rate_hands", "border_contrast", "border_contrast_real"),
+    *("fid_fg_selfie", "kid_fg_selfie"),  # of foregrounds that were not cut out by SAM
+    "fd_latents",
+)
+"""Numbers that tables show after the main ones, where they were measured."""
+HIGHER = ("dap", "dap_hands", "detection_rate", "detection_rate_hands", "mask_iou", "clipsim")
 """Numbers that are better when they are higher."""
-INSTEAD = ("fid_fg_selfie", "kid_fg_selfie")
-"""Numbers of foregrounds that were not cut out by SAM."""
-LOWER = ("mpjpe", "mpjpe_hands", "fid", "kid", "kid_x1000", "fid_fg", "kid_fg", *INSTEAD)
+LOWER = (
+    *("mpjpe", "mpjpe_hands", "fid", "kid", "kid_x1000", "fid_fg", "kid_fg"),
+    *("fid_fg_selfie", "kid_fg_selfie", "fd_latents"),
+)
 """Numbers that are better when they are lower."""
 
 
@@ -58,7 +65,7 @@ def labels_of(reports: Mapping[Path, Mapping[str, Any]]) -> list[str]:
 
 def columns(reports: Sequence[Mapping[str, Any]]) -> list[str]:
     """The main numbers that at least one evaluation has, in order."""
-    return [name for name in (*MAIN_KEYS, *INSTEAD) if any(report.get(name) is not None for report in reports)]
+    return [name for name in (*MAIN_KEYS, *BESIDE) if any(report.get(name) is not None for report in reports)]
 
 
 def footnotes(reports: Sequence[Mapping[str, Any]], labels: Sequence[str] = ()) -> list[str]:
@@ -83,9 +90,9 @@ def shared_choices(reports: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]
 
 
 def missing(reports: Sequence[Mapping[str, Any]]) -> list[Missing]:
-    """Why main numbers could not be measured, each reason once."""
+    """Why numbers could not be measured, each reason once."""
     systems: dict[tuple[str, str], list[int]] = {}
-    for name in MAIN_KEYS:
+    for name in (*MAIN_KEYS, *BESIDE):
         for place, report in enumerate(reports):
             if (reason := report.get("skipped", {}).get(name)) is not None:
                 systems.setdefault((name, reason), []).append(place)

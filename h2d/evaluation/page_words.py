@@ -21,6 +21,10 @@ LABELS = {
     "fid_fg_selfie": "FID fg (selfie)",
     "kid_fg_selfie": "KID fg (selfie)",
     "clipsim": "CLIPSIM",
+    "detection_rate_hands": "hands detected",
+    "border_contrast": "border",
+    "border_contrast_real": "border (photographs)",
+    "fd_latents": "FD latents",
 }
 MEANINGS = {
     "n": "number of samples",
@@ -39,6 +43,10 @@ MEANINGS = {
     "fid_fg_selfie": "the same, cut out by MediaPipe in place of SAM",
     "kid_fg_selfie": "the same, cut out by MediaPipe in place of SAM",
     "clipsim": "similarity of picture and caption as CLIP sees it",
+    "detection_rate_hands": "share of the hands that were found",
+    "border_contrast": "how much neighbouring pixels around the hands' borders differ, of 255: a seam raises it",
+    "border_contrast_real": "the same in the photographs",
+    "fd_latents": "Fréchet distance between the pictures and the photographs, in latents of h2d's own small model",
 }
 
 

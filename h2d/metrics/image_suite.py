@@ -18,6 +18,7 @@ from h2d.metrics.clip import Clip, ClipSim, load_clip
 from h2d.metrics.features import Features, load_inception
 from h2d.metrics.foreground import Foreground, cut_pairs, load_foreground
 from h2d.metrics.image import Distances, ImageDistance
+from h2d.metrics.latents import load_latent_moments
 from h2d.weights import WEIGHTS, weight_file
 
 Network = TypeVar("Network")
@@ -33,13 +34,15 @@ class ImageNetworks:
         features: behind FID and KID.
         clip: behind CLIPSIM.
         foreground: removes backgrounds for FID and KID of the foreground, which also need ``features``.
-        reasons: why one is None, by the names above.
+        reasons: why one is None, by the names of these arguments.
+        latents: behind the Fréchet distance that needs no download, see :mod:`h2d.metrics.latents`.
     """
 
     features: Features | None = None
     clip: Clip | None = None
     foreground: Foreground | None = None
     reasons: dict[str, str] = field(default_factory=dict)
+    latents: Features | None = None
 
     @classmethod
     def load(cls, device: torch.device | str = "cpu", foreground: str = "auto") -> ImageNetworks:
@@ -51,6 +54,7 @@ class ImageNetworks:
         """
         networks = cls()
         networks.features = networks._try("features", lambda: load_inception(device))
+        networks.latents = networks._try("latents", lambda: load_latent_moments(device))
         networks.clip = networks._try("clip", lambda: load_clip(device=device))
         if foreground == "none":
             networks.reasons["foreground"] = "metrics.foreground=none"
@@ -118,6 +122,7 @@ class ImageSuite:
         distance = partial(ImageDistance, subsets=kid.kid_subsets, subset_size=kid.kid_subset_size)
         self.whole = None if features is None else distance(features)
         self.cut = None if features is None or self._foreground is None else distance(features)
+        self.latents = None if networks.latents is None else ImageDistance(networks.latents, subsets=1)
         self.clip = None if networks.clip is None else ClipSim(networks.clip)
         self.dropped = SumMetric()
         for metric in self.metrics:
@@ -126,12 +131,13 @@ class ImageSuite:
     @property
     def wants_images(self) -> bool:
         """Whether there is a network to judge them."""
-        return self.whole is not None or self.clip is not None
+        return any(metric is not None for metric in (self.whole, self.latents, self.clip))
 
     @property
     def metrics(self) -> list[Metric]:
         """All of them, for the reduction."""
-        return [self.dropped, *(metric for metric in (self.whole, self.cut, self.clip) if metric is not None)]
+        maybe = (self.whole, self.cut, self.latents, self.clip)
+        return [self.dropped, *(metric for metric in maybe if metric is not None)]
 
     def add(
         self,
@@ -148,10 +154,11 @@ class ImageSuite:
             real: photographs of the same persons.
             captions: that the images were generated from.
         """
-        images = _stacked(generated)
-        if self.whole is not None:
-            self.whole.update(images, torch.tensor(ids), real=False)
-            self.whole.update(_stacked(real), torch.tensor(ids), real=True)
+        images, numbers = _stacked(generated), torch.tensor(ids)
+        for distance in (self.whole, self.latents):
+            if distance is not None:
+                distance.update(images, numbers, real=False)
+                distance.update(_stacked(real), numbers, real=True)
         if self.clip is not None:
             self.clip.update(images, captions)
 
@@ -182,7 +189,7 @@ class ImageSuite:
         self.cut.update(_stacked([image for _, _, image in kept]), numbers, real=True)
 
     def compute(self) -> ImageNumbers:
-        """``fid``, ``kid``, ``kid_x1000``, ``kid_std``, the same of the foreground, and ``clipsim``."""
+        """``fid``, ``kid``, ``kid_x1000``, ``kid_std``, the same of the foreground, ``fd_latents`` and ``clipsim``."""
         numbers = ImageNumbers({}, {}, {})
         self._add_distances(numbers, "", self.whole, "features")
         suffix = "_fg" if self._foreground is None else f"_{self._foreground.name}"
@@ -192,6 +199,7 @@ class ImageSuite:
         if self.cut is not None and self._foreground is not None:
             facts = {"made_by": self._foreground.made_by, "pairs_without": int(self.dropped.compute())}
             numbers.facts[f"fid{suffix}"] |= facts | _checksum("made_by_sha256", self._foreground.sha256)
+        self._add_latents(numbers)
         self._add_clip(numbers)
         return numbers
 
@@ -205,6 +213,19 @@ class ImageSuite:
         numbers.values.update({names[name]: value for name, value in outcome.values.items()})
         if outcome.reason:
             numbers.reasons.update(dict.fromkeys(names.values(), outcome.reason))
+
+    def _add_latents(self, numbers: ImageNumbers) -> None:
+        if self.latents is None:
+            numbers.reasons["fd_latents"] = self._reasons.get("latents", "no network for latents was given")
+            return
+        outcome = self.latents.compute()
+        numbers.facts["fd_latents"] = {
+            key: value for key, value in outcome.facts.items() if not key.startswith("subset")
+        } | _checksum("sha256", self.latents.features.sha256)
+        if outcome.reason:
+            numbers.reasons["fd_latents"] = outcome.reason
+        else:
+            numbers.values["fd_latents"] = outcome.values["fid"]
 
     def _add_clip(self, numbers: ImageNumbers) -> None:
         if self.clip is None:

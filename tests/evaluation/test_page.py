@@ -13,7 +13,7 @@ from h2d.data.shards import Manifest, ShardInfo, write_manifest, write_tar
 from h2d.data.square import square_sample
 from h2d.errors import DataError
 from h2d.evaluation.breakdown import GESTURE_KEYS, extremes
-from h2d.evaluation.comparison import INSTEAD
+from h2d.evaluation.comparison import BESIDE
 from h2d.evaluation.measurements import add_rows
 from h2d.evaluation.numbers import measure_store
 from h2d.evaluation.page import write_page
@@ -196,13 +196,13 @@ def test_the_head_says_what_was_measured_when_and_by_what(run):
 def test_numbers_stand_in_their_columns_and_the_best_is_bold(run):
     _, systems, _, page = run
     reports = [json.loads((folder / "metrics.json").read_text()) for folder in systems]
-    names = [name for name in MAIN_KEYS if reports[0][name] is not None]
+    names = [name for name in (*MAIN_KEYS, *BESIDE) if reports[0].get(name) is not None]
     head, *rows = page.table("numbers")
     assert [text.replace("\xa0", " ").split(" ↑")[0].split(" ↓")[0] for text in head] == [
         "system",
         *(LABELS[name] for name in names),
     ]
-    assert [text[-1] for text in head[2:]] == ["↑", "↑", "↓", "↓", "↑"]
+    assert [text[-1] for text in head[2:]] == ["↑", "↑", "↓", "↓", "↑", "↑"]
     assert rows == [
         [label, *(shown(report[name]) for name in names)]
         for label, report in zip(("near", "far (uniform)"), reports, strict=True)
@@ -211,7 +211,7 @@ def test_numbers_stand_in_their_columns_and_the_best_is_bold(run):
     bold = [
         [value == "best" for value in cells[first : first + len(head)]] for first in range(0, len(cells), len(head))
     ]
-    assert bold == [[False] * 7, [False] * 2 + [True] * 5, [False] * 7]
+    assert bold == [[False] * 8, [False] * 2 + [True] * 6, [False] * 8]
 
 
 def test_what_is_missing_has_its_reason_on_the_cell_and_below_the_table(tmp_path):
@@ -222,8 +222,11 @@ def test_what_is_missing_has_its_reason_on_the_cell_and_below_the_table(tmp_path
     assert row[:2] == ["unseen", str(COUNT)]
     assert {text[0] for text in row[2:]} == {"-"}
     titles = [attrs["title"] for section, attrs in page.cells if section == "numbers" and "title" in attrs]
-    assert titles.count("evaluation.detector=none") == 5
-    assert "DAP, DAP hands, MPJPE, MPJPE hands, detected (unseen): evaluation.detector=none" in page.texts["numbers"]
+    assert titles.count("evaluation.detector=none") == 6
+    assert (
+        "DAP, DAP hands, MPJPE, MPJPE hands, detected, hands detected (unseen): evaluation.detector=none"
+        in page.texts["numbers"]
+    )
     note = row[2][1:]
     assert ("li", {"id": f"note-{note}"}) in page.tags
     assert "oks_area_factor 0.53" in " ".join(page.texts["numbers"].split())
@@ -462,7 +465,7 @@ def test_other_data_than_was_evaluated_is_named(finished, tmp_path):
 
 
 def test_every_number_has_a_heading_and_a_meaning():
-    assert set(LABELS) == set(MEANINGS) == {*MAIN_KEYS, *INSTEAD}
+    assert set(LABELS) == set(MEANINGS) == {*MAIN_KEYS, *BESIDE}
 
 
 def test_date_and_versions_of_several_evaluations():

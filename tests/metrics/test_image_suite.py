@@ -69,7 +69,7 @@ def test_everything_is_measured_and_said() -> None:
     made[2] = 0  # nobody can be cut out there
     values, reasons, facts = measure(ImageNetworks(features(), Twins(), Halves()), made).compute()
     assert set(values) == {*KINDS, *FOREGROUND, "clipsim"}
-    assert reasons == {}
+    assert set(reasons) == {"fd_latents"}, "no network was given"
     assert values["clipsim"] == pytest.approx(float(made[:, 0, 0, 0].mean()))
     assert facts["clipsim"] == {"model": "twins", "captions_cut": 1, "sha256": "c1"}
     assert (facts["fid"]["n_real"], facts["fid_fg"]["n_real"]) == (6, 5)
@@ -100,16 +100,16 @@ def test_every_number_that_is_not_there_has_a_reason() -> None:
     empty = ImageSuite(ImageNetworks(reasons={"features": "no such file: fetch it"}))
     values, reasons, _ = empty.compute()
     assert values == {}
-    assert set(reasons) == {*KINDS, *FOREGROUND, "clipsim"}
+    assert set(reasons) == {*KINDS, *FOREGROUND, "clipsim", "fd_latents"}
     assert reasons["fid"] == reasons["kid_fg"] == "no such file: fetch it"
     one = measure(ImageNetworks(features(), Twins(), Halves()), MADE[:2], REAL[:2] * 0).compute()
-    assert set(one.reasons) == set(FOREGROUND)
+    assert set(one.reasons) == {*FOREGROUND, "fd_latents"}
     assert one.facts["fid_fg"]["pairs_without"] == 2
     none = ImageSuite(ImageNetworks(features(), Twins(), Halves()))
     none.add([], [], [], [])
     none.add_foregrounds([], [], [], [], [], [])
     assert none.compute().values == {}
-    assert set(none.compute().reasons) == {*KINDS, *FOREGROUND, "clipsim"}
+    assert set(none.compute().reasons) == {*KINDS, *FOREGROUND, "clipsim", "fd_latents"}
 
 
 def test_absent_weights_are_reasons_and_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
