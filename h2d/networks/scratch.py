@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -43,9 +44,17 @@ SIZES = {
 """``model.scratch``: both have 32 x 32 latents."""
 
 
+LOG_VARIANCE = -6.0
+"""Of the autoencoder's posterior at the start."""
+
+
 def new_vae(size: Size) -> AutoencoderKL:
-    """Images ``(B, 3, S, S)`` to latents ``(B, 4, S/factor, S/factor)`` and back; random weights."""
-    return AutoencoderKL(
+    """Images ``(B, 3, S, S)`` to latents ``(B, 4, S/factor, S/factor)`` and back; random weights.
+
+    The posterior starts narrow. By default its deviation is 1, as much noise as there is signal, and the one bias that
+    decides about it moves by the learning rate a step: colours would be learnt after thousands of them.
+    """
+    vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(size.vae),
         up_block_types=("UpDecoderBlock2D",) * len(size.vae),
         block_out_channels=size.vae,
@@ -56,6 +65,9 @@ def new_vae(size: Size) -> AutoencoderKL:
         sample_size=size.image_size,
         scaling_factor=1.0,
     )
+    with torch.no_grad():
+        vae.quant_conv.bias[vae.config.latent_channels :] = LOG_VARIANCE
+    return vae
 
 
 def new_unet(size: Size) -> UNet2DConditionModel:

@@ -59,3 +59,9 @@ def test_random_parts_are_of_the_picture_and_of_each_sample_alone() -> None:
     assert random_parts(images[1:], 8, generators([6])).equal(parts[1:])
     assert random_parts(images, 16, generators([5, 6])).equal(images)
     assert random_parts(images, None, ()) is images
+
+
+def test_the_posterior_starts_narrow() -> None:
+    torch.manual_seed(0)
+    posterior = new_vae(SIZES["tiny"]).encode(torch.rand(2, 3, 32, 32) * 2 - 1).latent_dist
+    assert posterior.std.max() < 0.2
