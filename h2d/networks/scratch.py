@@ -44,15 +44,20 @@ SIZES = {
 """``model.scratch``: both have 32 x 32 latents."""
 
 
+OPPONENT = torch.nn.functional.normalize(torch.tensor([[1.0, 1, 1], [1, 0, -1], [-1, 2, -1]]))
+"""Brightness, orange against blue, green against magenta: orthonormal rows over red, green and blue."""
+HUE_GAIN = (1.0, 3.0, 6.0)
+"""About how much less they vary in pictures, one than the other."""
 LOG_VARIANCE = -6.0
 """Of the autoencoder's posterior at the start."""
 
 
 def new_vae(size: Size) -> AutoencoderKL:
-    """Images ``(B, 3, S, S)`` to latents ``(B, 4, S/factor, S/factor)`` and back; random weights.
+    """Images ``(B, 3, S, S)`` to latents ``(B, 4, S/factor, S/factor)`` and back; random weights with two changes.
 
-    The posterior starts narrow. By default its deviation is 1, as much noise as there is signal, and the one bias that
-    decides about it moves by the learning rate a step: colours would be learnt after thousands of them.
+    The first convolution sees hues as large as brightness, which is most of what varies in a picture: otherwise all
+    latents begin as shades of grey, and colours come out of their small differences only after thousands of steps.
+    The posterior starts narrow; its deviation is 1 by default, as much noise as there is signal.
     """
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(size.vae),
@@ -67,6 +72,9 @@ def new_vae(size: Size) -> AutoencoderKL:
     )
     with torch.no_grad():
         vae.quant_conv.bias[vae.config.latent_channels :] = LOG_VARIANCE
+        sight = OPPONENT.T @ torch.diag(torch.tensor(HUE_GAIN)) @ OPPONENT
+        first = vae.encoder.conv_in.weight
+        first.copy_(torch.einsum("ocyx,cd->odyx", first, sight))
     return vae
 
 

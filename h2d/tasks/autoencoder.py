@@ -11,10 +11,12 @@ from torch import Tensor
 
 from h2d.config import Experiment
 from h2d.losses import Losses
-from h2d.networks.scratch import SIZES, new_vae
+from h2d.networks.scratch import OPPONENT, SIZES, new_vae
 from h2d.tasks.base import DiffusionTask, Random
 
 COLOUR_WEIGHT = 2.0
+HUE_WEIGHT = (0.6, 1.4, 2.0)
+"""Of errors of brightness, orange against blue and green against magenta."""
 KL_WEIGHT = 1e-6
 """Weight of the latents' divergence from a standard normal, small as in latent diffusion."""
 STD_MOMENTUM = 0.02
@@ -77,10 +79,15 @@ def random_parts(images: Tensor, side: int | None, rng: Random) -> Tensor:
 
 
 def reconstruction_losses(image: Tensor, decoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean absolute errors of the pixels, of the differences between neighbours, and of the means of 8 x 8 pixels.
+    """Mean absolute errors of the pixels, of the differences between neighbours, and of the colours of 8 x 8 pixels.
 
-    The last one is about colours: four channels describe brightness and its edges first, and hues get lost.
+    Colours are compared as brightness and hues, since four channels describe brightness and its edges first.
+
+    Args:
+        image: (B, 3, S, S) in [-1, 1].
+        decoded: of the same shape.
     """
     error = decoded - image
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    return error.abs().mean(), edges, F.avg_pool2d(error, 8).abs().mean()
+    colours = torch.einsum("oc,bcyx->boyx", OPPONENT.to(error), F.avg_pool2d(error, 8))
+    return error.abs().mean(), edges, (colours * colours.new_tensor(HUE_WEIGHT).view(3, 1, 1)).abs().mean()

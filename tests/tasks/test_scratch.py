@@ -1,10 +1,11 @@
 from typing import Any
 
+import pytest
 import torch
 
-from h2d.networks.scratch import SIZES, new_vae
+from h2d.networks.scratch import HUE_GAIN, OPPONENT, SIZES, new_vae
 from h2d.randomness import generators
-from h2d.tasks.autoencoder import Autoencoder, random_parts, reconstruction_losses
+from h2d.tasks.autoencoder import HUE_WEIGHT, Autoencoder, random_parts, reconstruction_losses
 from h2d.tasks.text_to_image import TextToImage
 
 
@@ -24,11 +25,15 @@ def test_a_picture_that_is_no_number_leaves_the_measured_spread_alone(experiment
 
 
 def test_reconstruction_losses_by_hand() -> None:
-    stripes = torch.tensor([0.0, 1.0]).repeat(8, 4)[None, None]  # 8 x 8 pixels, vertical stripes
+    stripes = torch.tensor([0.0, 1.0]).repeat(8, 4).expand(1, 3, 8, 8)  # 8 x 8 pixels, vertical stripes of grey
     pixels, edges, colours = reconstruction_losses(torch.zeros_like(stripes), stripes)
     assert pixels == 0.5
     assert edges == 1.0  # every horizontal difference is 1, every vertical one 0
-    assert colours == 0.5  # the mean of the one 8 x 8 square
+    # the mean of the one 8 x 8 square, 0.5 in all three channels: brightness alone is wrong
+    assert colours.item() == pytest.approx(HUE_WEIGHT[0] * 0.5 * 3**0.5 / 3)
+    green = torch.zeros(1, 3, 8, 8)
+    green[:, 1] = 0.5
+    assert reconstruction_losses(torch.zeros_like(green), green)[2] > colours, "a wrong hue counts more"
 
 
 def test_text_to_image_trains_unet_and_text_encoder(
@@ -65,3 +70,11 @@ def test_the_posterior_starts_narrow() -> None:
     torch.manual_seed(0)
     posterior = new_vae(SIZES["tiny"]).encode(torch.rand(2, 3, 32, 32) * 2 - 1).latent_dist
     assert posterior.std.max() < 0.2
+
+
+def test_the_first_convolution_sees_hues_as_large_as_brightness() -> None:
+    torch.manual_seed(0)
+    first = new_vae(SIZES["tiny-model"]).encoder.conv_in.weight.detach()
+    seen = torch.einsum("ocyx,dc->odyx", first, OPPONENT).square().mean(dim=(0, 2, 3)).sqrt()
+    assert seen[1] / seen[0] == pytest.approx(HUE_GAIN[1], rel=0.3)
+    assert seen[2] / seen[0] == pytest.approx(HUE_GAIN[2], rel=0.3)
