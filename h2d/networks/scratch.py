@@ -44,12 +44,15 @@ SIZES = {
 """``model.scratch``: both have 32 x 32 latents."""
 
 
-OPPONENT = torch.nn.functional.normalize(torch.tensor([[1.0, 1, 1], [1, 0, -1], [-1, 2, -1]]))
-"""Brightness, orange against blue, green against magenta: orthonormal rows over red, green and blue."""
 HUE_GAIN = (1.0, 3.0, 6.0)
 """About how much less they vary in pictures, one than the other."""
 LOG_VARIANCE = -6.0
 """Of the autoencoder's posterior at the start."""
+
+
+def opponent_colours() -> torch.Tensor:
+    """Brightness, orange against blue, green against magenta: orthonormal rows over red, green and blue, ``(3, 3)``."""
+    return torch.nn.functional.normalize(torch.tensor([[1.0, 1, 1], [1, 0, -1], [-1, 2, -1]]))
 
 
 def new_vae(size: Size) -> AutoencoderKL:
@@ -72,7 +75,7 @@ def new_vae(size: Size) -> AutoencoderKL:
     )
     with torch.no_grad():
         vae.quant_conv.bias[vae.config.latent_channels :] = LOG_VARIANCE
-        sight = OPPONENT.T @ torch.diag(torch.tensor(HUE_GAIN)) @ OPPONENT
+        sight = opponent_colours().T @ torch.diag(torch.tensor(HUE_GAIN)) @ opponent_colours()
         first = vae.encoder.conv_in.weight
         first.copy_(torch.einsum("ocyx,cd->odyx", first, sight))
     return vae

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from h2d.config import Experiment
 from h2d.losses import Losses
-from h2d.networks.scratch import OPPONENT, SIZES, new_vae
+from h2d.networks.scratch import SIZES, new_vae, opponent_colours
 from h2d.tasks.base import DiffusionTask, Random
 
 COLOUR_WEIGHT = 2.0
@@ -89,5 +89,5 @@ def reconstruction_losses(image: Tensor, decoded: Tensor) -> tuple[Tensor, Tenso
     """
     error = decoded - image
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    colours = torch.einsum("oc,bcyx->boyx", OPPONENT.to(error), F.avg_pool2d(error, 8))
+    colours = torch.einsum("oc,bcyx->boyx", opponent_colours().to(error), F.avg_pool2d(error, 8))
     return error.abs().mean(), edges, (colours * colours.new_tensor(HUE_WEIGHT).view(3, 1, 1)).abs().mean()

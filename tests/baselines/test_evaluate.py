@@ -74,7 +74,7 @@ def test_all_systems_and_ours_fill_one_table(
     assert main(["evaluate", "evaluate", *words, *world]) == 0, capsys.readouterr()
     text = capsys.readouterr().out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
-    assert rows[0] == ["method", "n", "dap", "dap_hands", "mpjpe", "mpjpe_hands", "detection_rate", "mask_iou"]
+    assert rows[0][:8] == ["method", "n", "dap", "dap_hands", "mpjpe", "mpjpe_hands", "detection_rate", "mask_iou"]
     assert [row[0] for row in rows[2:]] == ["h2d", *(f"{name} (native)" for name in SYSTEMS)]
     for row in rows[2:]:
         assert row[1:4] == ["2", "0.0000", "0.0000"]

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 
-from h2d.networks.scratch import HUE_GAIN, OPPONENT, SIZES, new_vae
+from h2d.networks.scratch import HUE_GAIN, SIZES, new_vae, opponent_colours
 from h2d.randomness import generators
 from h2d.tasks.autoencoder import HUE_WEIGHT, Autoencoder, random_parts, reconstruction_losses
 from h2d.tasks.text_to_image import TextToImage
@@ -75,6 +75,6 @@ def test_the_posterior_starts_narrow() -> None:
 def test_the_first_convolution_sees_hues_as_large_as_brightness() -> None:
     torch.manual_seed(0)
     first = new_vae(SIZES["tiny-model"]).encoder.conv_in.weight.detach()
-    seen = torch.einsum("ocyx,dc->odyx", first, OPPONENT).square().mean(dim=(0, 2, 3)).sqrt()
+    seen = torch.einsum("ocyx,dc->odyx", first, opponent_colours()).square().mean(dim=(0, 2, 3)).sqrt()
     assert seen[1] / seen[0] == pytest.approx(HUE_GAIN[1], rel=0.3)
     assert seen[2] / seen[0] == pytest.approx(HUE_GAIN[2], rel=0.3)
