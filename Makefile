@@ -79,17 +79,21 @@ tiny-base: $(READY)  ## train the base model of the tiny preset anew, from scrat
 	$(H2D) train tiny_text_to_image model.base=$(BASE)/start data.shards=$(BASE)/data/shards run.dir=$(BASE) run.name=text_to_image --resume auto
 	$(PY) -m h2d.scratch_base --autoencoder $(BASE)/autoencoder/checkpoints/last.ckpt --text-to-image $(BASE)/text_to_image/checkpoints/last.ckpt --shards $(BASE)/data/shards --out h2d/assets/tiny-base
 
-MODEL := $(RUNS)/tiny-model
+MODEL ?= $(RUNS)/tiny-model
+SHIPPED ?= h2d/assets/tiny-model
+PEOPLE ?= 6000
+# a look at the whole chain: make tiny-model MODEL=runs/look SHIPPED=runs/look/model PEOPLE=40 TRAIN="trainer.max_steps=4 optim.warmup_steps=1"
+TRAIN ?=
 # last checkpoint of a run
 last = $(MODEL)/$(1)/checkpoints/last.ckpt
 # `h2d train` of a step of the model, with its latents made before: experiment, base, latents of, variants, more settings
 fit = $(H2D) data latents tiny_model/$(3) model.base=$(2) data.shards=$(MODEL)/data/shards --variants $(4) --out $(MODEL)/latents/$(3) && \
-	$(H2D) train tiny_model/$(1) model.base=$(2) data.shards=$(MODEL)/data/shards data.latents=$(MODEL)/latents/$(3) run.dir=$(MODEL) run.name=$(1) $(5) --resume auto
+	$(H2D) train tiny_model/$(1) model.base=$(2) data.shards=$(MODEL)/data/shards data.latents=$(MODEL)/latents/$(3) run.dir=$(MODEL) run.name=$(1) $(5) $(TRAIN) --resume auto
 
 tiny-model: $(READY)  ## train the model that h2d ships anew, from scratch (a day on two cores; interrupted, it goes on)
-	$(PREP) generate synthetic root=$(MODEL)/raw count=6000 seed=3 jobs=$(JOBS)
+	$(PREP) generate synthetic root=$(MODEL)/raw count=$(PEOPLE) seed=3 jobs=$(JOBS)
 	$(PREP) all synthetic root=$(MODEL)/raw out=$(MODEL)/data keypoints=exact jobs=$(JOBS)
-	$(H2D) train tiny_model/autoencoder data.shards=$(MODEL)/data/shards run.dir=$(MODEL) run.name=autoencoder --resume auto
+	$(H2D) train tiny_model/autoencoder data.shards=$(MODEL)/data/shards run.dir=$(MODEL) run.name=autoencoder $(TRAIN) --resume auto
 	$(PY) -m h2d.scratch_base --autoencoder $(call last,autoencoder) --out $(MODEL)/start --shards $(MODEL)/data/shards
 	$(call fit,text_to_image,$(MODEL)/start,text_to_image,2)
 	$(PY) -m h2d.scratch_base --autoencoder $(call last,autoencoder) --text-to-image $(call last,text_to_image) --out $(MODEL)/base
@@ -97,13 +101,14 @@ tiny-model: $(READY)  ## train the model that h2d ships anew, from scratch (a da
 	$(call fit,skeleton,$(MODEL)/base,outpaint,1)
 	$(H2D) export --hand $(call last,hand) --outpaint $(call last,skeleton) --out $(MODEL)/untuned
 	$(call fit,outpaint,$(MODEL)/base,outpaint,1,model.controlnet=$(MODEL)/untuned/controlnet)
-	$(H2D) export --hand $(call last,hand) --outpaint $(call last,outpaint) --out h2d/assets/tiny-model
+	$(H2D) export --hand $(call last,hand) --outpaint $(call last,outpaint) --out $(SHIPPED)
 
 SEEDS ?= 0 1 2
+JUDGE ?=
 MINI := $(MODEL)/miniature
 HELD_OUT := data.shards=$(MODEL)/data/shards evaluation.split=test
 # evaluate systems with every seed: the pipeline's folder, methods, more words
-judge = $(foreach seed,$(SEEDS),$(H2D) evaluate miniature --pipeline $(1) --method $(2) $(3) $(HELD_OUT) run.dir=$(MODEL) run.name=miniature/$(notdir $(1))/$(seed) seed=$(seed) &&) true
+judge = $(foreach seed,$(SEEDS),$(H2D) evaluate miniature --pipeline $(1) --method $(2) $(3) $(JUDGE) $(HELD_OUT) run.dir=$(MODEL) run.name=miniature/$(notdir $(1))/$(seed) seed=$(seed) &&) true
 # join a stage with the other one of the shipped model
 couple = $(H2D) export --hand $(call last,$(2)) --outpaint $(call last,$(3)) --out $(MODEL)/joined/$(1)
 compare = @echo; echo "$(1)"; $(H2D) compare --seeds $(patsubst %,$(MINI)/%,$(2))
@@ -120,8 +125,8 @@ miniature: $(READY)  ## the paper's claims on held-out rendered people (half a d
 	$(call couple,multi-task,multi_task,outpaint)
 	$(call couple,single-task,single_task,outpaint)
 	$(call couple,mask-always,mask_always,outpaint)
-	$(call judge,h2d/assets/tiny-model,h2d$(comma)naive$(comma)bbox)
-	$(call judge,h2d/assets/tiny-model,real$(comma)stable-diffusion$(comma)controlnet,--place base=$(MODEL)/base --place controlnet=$(MODEL)/joined/rival/controlnet)
+	$(call judge,$(SHIPPED),h2d$(comma)naive$(comma)bbox)
+	$(call judge,$(SHIPPED),real$(comma)stable-diffusion$(comma)controlnet,--place base=$(MODEL)/base --place controlnet=$(MODEL)/joined/rival/controlnet)
 	$(call judge,$(MODEL)/joined/multi-task,h2d$(comma)bbox)
 	$(call judge,$(MODEL)/joined/single-task,bbox)
 	$(call judge,$(MODEL)/joined/mask-always,h2d)
