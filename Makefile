@@ -81,6 +81,7 @@ tiny-base: $(READY)  ## train the base model of the tiny preset anew, from scrat
 
 MODEL ?= $(RUNS)/tiny-model
 SHIPPED ?= h2d/assets/tiny-model
+OURS = $(notdir $(SHIPPED))
 PEOPLE ?= 6000
 # a look at the whole chain: make tiny-model MODEL=runs/look SHIPPED=runs/look/model PEOPLE=40 TRAIN="trainer.max_steps=4 optim.warmup_steps=1"
 TRAIN ?=
@@ -101,7 +102,7 @@ tiny-model: $(READY)  ## train the model that h2d ships anew, from scratch (a da
 	$(call fit,skeleton,$(MODEL)/base,outpaint,1)
 	$(H2D) export --hand $(call last,hand) --outpaint $(call last,skeleton) --out $(MODEL)/untuned
 	$(call fit,outpaint,$(MODEL)/base,outpaint,1,model.controlnet=$(MODEL)/untuned/controlnet)
-	$(H2D) export --hand $(call last,hand) --outpaint $(call last,outpaint) --out $(SHIPPED)
+	$(H2D) export --hand $(call last,hand) --outpaint $(call last,outpaint) --dtype float16 --out $(SHIPPED)
 
 SEEDS ?= 0 1 2
 JUDGE ?=
@@ -132,12 +133,12 @@ miniature: $(READY)  ## the paper's claims on held-out rendered people (half a d
 	$(call judge,$(MODEL)/joined/mask-always,h2d)
 	$(call judge,$(MODEL)/untuned,h2d)
 	$(call judge,$(MODEL)/joined/clean,h2d,sampling.blend=clean)
-	$(call compare,(i) two stages against a ControlNet on skeletons and text alone,tiny-model/*/h2d tiny-model/*/controlnet-uniform tiny-model/*/stable-diffusion-uniform tiny-model/*/real)
-	$(call compare,(ii) sequential against naive and bounding box,tiny-model/*/h2d tiny-model/*/naive tiny-model/*/bbox)
+	$(call compare,(i) two stages against a ControlNet on skeletons and text alone,$(OURS)/*/h2d $(OURS)/*/controlnet-uniform $(OURS)/*/stable-diffusion-uniform $(OURS)/*/real)
+	$(call compare,(ii) sequential against naive and bounding box,$(OURS)/*/h2d $(OURS)/*/naive $(OURS)/*/bbox)
 	$(call compare,(iii) multi-task against single-task,multi-task/*/bbox single-task/*/bbox)
 	$(call compare,(iv) zeroing every second mask against none,multi-task/*/h2d mask-always/*/h2d)
-	$(call compare,(v) fine-tuned stage II against the ControlNet it started from,tiny-model/*/h2d untuned/*/h2d)
-	$(call compare,(vi) noised against clean blending,tiny-model/*/h2d clean/*/h2d)
+	$(call compare,(v) fine-tuned stage II against the ControlNet it started from,$(OURS)/*/h2d untuned/*/h2d)
+	$(call compare,(vi) noised against clean blending,$(OURS)/*/h2d clean/*/h2d)
 
 comma := ,
 

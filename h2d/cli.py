@@ -196,6 +196,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--hand", type=Path, required=True, metavar="CKPT", help="checkpoint of stage I")
     parser.add_argument("--outpaint", type=Path, required=True, metavar="CKPT", help="checkpoint of stage II")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"), help="of the weights")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -203,4 +204,4 @@ def _export(options: argparse.Namespace) -> None:
     from h2d.quiet import quiet_libraries
 
     quiet_libraries()
-    print(export(options.hand, options.outpaint, options.out))
+    print(export(options.hand, options.outpaint, options.out, options.dtype))

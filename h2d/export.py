@@ -7,15 +7,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from h2d import __version__
 from h2d.assembly import load_stages, two_stage_pipeline
 from h2d.checkpoints import read_checkpoint
-from h2d.errors import SetupError
+from h2d.errors import CheckpointError, SetupError
 from h2d.files import sha256_of
 from h2d.pipelines.card import write_card
+from h2d.pipelines.two_stage import TwoStagePipeline
 
 
-def export(hand: Path, outpaint: Path, out: Path) -> Path:
+def export(hand: Path, outpaint: Path, out: Path, dtype: str = "float32") -> Path:
     """Write ``out``: the networks as safetensors, their settings, and a model card.
 
     The folder appears complete or not at all; one that holds the same export is left as it is. Loading it needs this
@@ -25,20 +28,23 @@ def export(hand: Path, outpaint: Path, out: Path) -> Path:
         hand: checkpoint of stage I.
         outpaint: checkpoint of stage II.
         out: must not exist, be empty, or hold an export of these checkpoints.
+        dtype: of the written weights, by torch's name: "float32", "float16" or "bfloat16".
 
     Raises:
-        CheckpointError: a checkpoint is damaged or of another task, or the two do not fit.
+        CheckpointError: a checkpoint is damaged or of another task, or the two do not fit, or a
+            weight is beyond what ``dtype`` holds.
         SetupError: ``out`` holds something else, or cannot be written.
     """
-    if _is_export_of(out, hand, outpaint):
+    if _is_export_of(out, dtype, hand, outpaint):
         return out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SetupError(f"{out} already exists", "choose another --out, or remove it")
-    pipeline = two_stage_pipeline(*load_stages(hand, outpaint))
+    pipeline = two_stage_pipeline(*load_stages(hand, outpaint)).to(getattr(torch, dtype))
+    _check_finite(pipeline, dtype)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         pipeline.save_pretrained(temporary)
-        write_card(temporary, pipeline, _sources(out.name, hand, outpaint))
+        write_card(temporary, pipeline, _sources(out.name, dtype, hand, outpaint))
         if out.exists():
             out.rmdir()
         temporary.rename(out)
@@ -49,23 +55,30 @@ def export(hand: Path, outpaint: Path, out: Path) -> Path:
     return out
 
 
-def _is_export_of(folder: Path, *checkpoints: Path) -> bool:
-    """Whether the folder's model card names the checksums of these files."""
+def _check_finite(pipeline: TwoStagePipeline, dtype: str) -> None:
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module) and not all(bool(weight.isfinite().all()) for weight in part.parameters()):
+            raise CheckpointError(f"{name} has a weight beyond what {dtype} holds", "export with --dtype float32")
+
+
+def _is_export_of(folder: Path, dtype: str, *checkpoints: Path) -> bool:
+    """Whether the folder's model card names this data type and the checksums of these files."""
     try:
         card = (folder / "README.md").read_text()
-        return all(f"sha256: {sha256_of(path)}" in card for path in checkpoints)
+        return f"dtype: {dtype}\n" in card and all(f"sha256: {sha256_of(path)}" in card for path in checkpoints)
     except OSError:
         return False
 
 
-def _sources(name: str, hand: Path, outpaint: Path) -> dict[str, Any]:
+def _sources(name: str, dtype: str, hand: Path, outpaint: Path) -> dict[str, Any]:
     """What the model card tells about the origin of the weights."""
     stages = {"hand": _stage(hand), "outpaint": _stage(outpaint)}
     data: dict[str, int] = {}
     for stage in stages.values():
         data |= stage["data"]
     base = stages["hand"]["base"]
-    return {"name": name, "base": base, "data": data, "stages": stages, "exported_by": f"h2d {__version__}"}
+    made = {"stages": stages, "dtype": dtype, "exported_by": f"h2d {__version__}"}
+    return {"name": name, "base": base, "data": data, **made}
 
 
 def _stage(path: Path) -> dict[str, Any]:

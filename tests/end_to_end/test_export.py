@@ -28,6 +28,25 @@ def test_weights_are_those_of_the_checkpoints(pipeline: Path, stages: dict[str, 
         assert all(torch.equal(exported[key], trained[key]) for key in trained)
 
 
+def test_weights_can_be_written_in_half_precision(pipeline: Path, stages: dict[str, Path], tmp_path: Path) -> None:
+    half = export(stages["hand"], stages["outpaint"], tmp_path / "half", "float16")
+    size = {folder: sum(file.stat().st_size for file in folder.rglob("*.safetensors")) for folder in (half, pipeline)}
+    assert 0.49 < size[half] / size[pipeline] < 0.52
+    written, whole = (TwoStagePipeline.from_pretrained(folder).controlnet.state_dict() for folder in (half, pipeline))
+    assert all(torch.equal(written[name], weight.half().float()) for name, weight in whole.items())
+    with pytest.raises(SetupError, match="already exists"):
+        export(stages["hand"], stages["outpaint"], half)
+
+
+def test_weights_too_large_for_half_precision_are_refused(stages: dict[str, Path], tmp_path: Path) -> None:
+    checkpoint = torch.load(stages["outpaint"], weights_only=True)
+    checkpoint["state_dict"]["controlnet.conv_in.bias"].fill_(1e6)
+    AtomicCheckpointIO().save_checkpoint(checkpoint, tmp_path / "large.ckpt")
+    with pytest.raises(CheckpointError, match="controlnet has a weight beyond what float16 holds"):
+        export(stages["hand"], tmp_path / "large.ckpt", tmp_path / "p", "float16")
+    assert not (tmp_path / "p").exists()
+
+
 def test_settings_of_the_pipeline_are_those_of_the_training(pipeline: Path) -> None:
     config = TwoStagePipeline.from_pretrained(pipeline).config
     assert (config["image_size"], config["sigma_px"], config["margin"]) == (64, 2.5, 1.6)
