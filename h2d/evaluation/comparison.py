@@ -86,7 +86,7 @@ def footnotes(reports: Sequence[Mapping[str, Any]], labels: Sequence[str] = ()) 
 def shared_choices(reports: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
     """Dotted key and value of everything in which the evaluations had to agree."""
     protocol = reports[0]["protocol"]
-    return list(flat({key: protocol.get(key) for key in SAME}))
+    return list(flat({key: protocol[key] for key in SAME if key in protocol}))
 
 
 def missing(reports: Sequence[Mapping[str, Any]]) -> list[Missing]:

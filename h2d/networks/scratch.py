@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.upsampling import Upsample2D
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 
@@ -56,11 +59,12 @@ def opponent_colours() -> torch.Tensor:
 
 
 def new_vae(size: Size) -> AutoencoderKL:
-    """Images ``(B, 3, S, S)`` to latents ``(B, 4, S/factor, S/factor)`` and back; random weights with two changes.
+    """Images ``(B, 3, S, S)`` to latents ``(B, 4, S/factor, S/factor)`` and back; random weights with three changes.
 
-    The first convolution sees hues as large as brightness, which is most of what varies in a picture: otherwise all
-    latents begin as shades of grey, and colours come out of their small differences only after thousands of steps.
-    The posterior starts narrow; its deviation is 1 by default, as much noise as there is signal.
+    Its trunk starts linear (:func:`straighten`). The first convolution sees hues as large as brightness, which is most
+    of what varies in a picture: otherwise all latents begin as shades of grey, and colours come out of their small
+    differences only after thousands of steps. The posterior starts narrow; its deviation is 1 by default, as much noise
+    as there is signal.
     """
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(size.vae),
@@ -78,7 +82,32 @@ def new_vae(size: Size) -> AutoencoderKL:
         sight = opponent_colours().T @ torch.diag(torch.tensor(HUE_GAIN)) @ opponent_colours()
         first = vae.encoder.conv_in.weight
         first.copy_(torch.einsum("ocyx,cd->odyx", first, sight))
+        straighten(vae)
     return vae
+
+
+@torch.no_grad()
+def straighten(network: torch.nn.Module) -> None:
+    """Residual branches that start at zero, shortcuts that keep lengths, resampling that averages and copies, in place.
+
+    What the first convolution sees then arrives at the last one whole. Through diffusers' random weights of four levels
+    nothing of an 8 x 8 cell's mean colour can be read from the latents by a linear map (R2 below 0.05 of each hue).
+    """
+    for part in network.modules():
+        if isinstance(part, ResnetBlock2D):
+            torch.nn.init.zeros_(part.conv2.weight)
+            torch.nn.init.zeros_(part.conv2.bias)
+            if part.conv_shortcut is not None:
+                torch.nn.init.orthogonal_(part.conv_shortcut.weight)
+                torch.nn.init.zeros_(part.conv_shortcut.bias)
+        elif isinstance(part, Downsample2D | Upsample2D):
+            kernel = part.conv.weight.new_zeros(3, 3)
+            if isinstance(part, Downsample2D):
+                kernel[:2, :2] = 1 / 4  # it pads to the right and below
+            else:
+                kernel[1, 1] = 1
+            part.conv.weight.copy_(torch.eye(part.channels)[:, :, None, None] * kernel)
+            torch.nn.init.zeros_(part.conv.bias)
 
 
 def new_unet(size: Size) -> UNet2DConditionModel:

@@ -5,7 +5,14 @@ import torch
 
 from h2d.networks.scratch import HUE_GAIN, SIZES, new_vae, opponent_colours
 from h2d.randomness import generators
-from h2d.tasks.autoencoder import HUE_WEIGHT, Autoencoder, random_parts, reconstruction_losses
+from h2d.tasks.autoencoder import (
+    COLOUR_SPREAD,
+    HUE_WEIGHT,
+    Autoencoder,
+    latent_loss,
+    random_parts,
+    reconstruction_losses,
+)
 from h2d.tasks.text_to_image import TextToImage
 
 
@@ -34,6 +41,28 @@ def test_reconstruction_losses_by_hand() -> None:
     green = torch.zeros(1, 3, 8, 8)
     green[:, 1] = 0.5
     assert reconstruction_losses(torch.zeros_like(green), green)[2] > colours, "a wrong hue counts more"
+
+
+def test_latents_that_are_their_cells_colours_cost_nothing() -> None:
+    grey = torch.full((1, 3, 16, 16), 0.5)
+    grey[:, :, :, 8:] = -0.5
+    latents = torch.zeros(1, 4, 2, 2)
+    latents[:, 0] = torch.tensor([1.0, -1.0]) * 0.5 * 3**0.5 / COLOUR_SPREAD[0]
+    latents[:, 3] = 7  # the fourth is free
+    assert latent_loss(grey, latents).item() == pytest.approx(0, abs=1e-6)
+    latents[0, 2, 0, 0] = 0.5  # a hue where there is none: one of 12 cells and channels, Huber loss of 1/8
+    assert latent_loss(grey, latents).item() == pytest.approx(0.5 * 0.5**2 / 12)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_a_new_autoencoder_sees_reaches_its_last_level_whole(size: str) -> None:
+    encoder = new_vae(SIZES[size]).encoder
+    image = torch.rand(1, 3, 32, 32)
+    first = last = encoder.conv_in(image)
+    for block in encoder.down_blocks:
+        last = block(last)
+    mean = torch.nn.functional.avg_pool2d(first, first.shape[-1] // last.shape[-1])
+    torch.testing.assert_close(last.norm(dim=1), mean.norm(dim=1))
 
 
 def test_text_to_image_trains_unet_and_text_encoder(
