@@ -21,7 +21,7 @@ PORT  ?= 6006
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo calibration test proof-data proof-train proof-evaluate proof-sd15 check format tensorboard tiny-base tiny-model miniature detection mask-quality prep-speed lock clean \
+.PHONY: help setup demo calibration test proof-data proof-train proof-model proof-evaluate proof-sd15 check format tensorboard tiny-base tiny-model miniature detection mask-quality prep-speed lock clean \
 	data-hagrid data-interhand data-reinterhand data-laion data-folder data-synthetic \
 	slurm-check slurm-prepare slurm-train slurm-evaluate slurm-all proof-slurm
 
@@ -103,6 +103,7 @@ tiny-model: $(READY)  ## train the model that h2d ships anew, from scratch (a da
 	$(H2D) export --hand $(call last,hand) --outpaint $(call last,skeleton) --out $(MODEL)/untuned
 	$(call fit,outpaint,$(MODEL)/base,outpaint,1,model.controlnet=$(MODEL)/untuned/controlnet)
 	$(H2D) export --hand $(call last,hand) --outpaint $(call last,outpaint) --dtype float16 --out $(SHIPPED)
+	$(PY) -m h2d.scratch_card --runs $(MODEL) --model $(SHIPPED) autoencoder text_to_image hand skeleton outpaint
 
 SEEDS ?= 0 1 2
 JUDGE ?=
@@ -211,6 +212,9 @@ proof-data: $(READY)  ## the long proofs of data preparation: kills, full disks,
 
 proof-train: $(READY)  ## the long proofs of training: kills, resumes, ranks, damaged checkpoints, one batch by heart (half an hour on two cores)
 	$(PY) -m pytest tests/proofs tests/end_to_end/proofs tests/end_to_end/test_callbacks.py --proof -q $(ARGS)
+
+proof-model: $(READY)  ## two short trainings of the shipped model are equal to the bit, and `make miniature` judges one (a quarter of an hour on two cores)
+	$(PY) -m pytest tests/end_to_end/test_small_model.py --proof -q $(ARGS)
 
 proof-evaluate: $(READY)  ## the long proof of evaluation: ten kills among 200 samples (a quarter of an hour on two cores)
 	$(PY) -m pytest tests/evaluation/proofs --proof -q $(ARGS)

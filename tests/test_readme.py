@@ -30,8 +30,9 @@ def recipe(target: str) -> str:
 def commands(program: str) -> list[list[str]]:
     """The words of every command line of a program in the README's blocks and the Makefile's recipes."""
     text = "\n".join(re.findall(r"```\w*\n(.*?)```", README, re.S))
-    text += "\n".join(recipe(target) for target in ("demo", "tiny-base", *DATA))
-    return [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith(program + " ")]
+    text += "\n".join(recipe(target) for target in ("demo", "tiny-base", "tiny-model", "miniature", *DATA))
+    lines = [line.strip() for line in text.replace("\\\n", "").replace("&&", "\n").splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith(program + " ")]
 
 
 @pytest.mark.parametrize("words", commands("h2d"), ids=" ".join)
