@@ -59,12 +59,12 @@ def opponent_colours() -> torch.Tensor:
 
 
 def new_vae(size: Size) -> AutoencoderKL:
-    """Images ``(B, 3, S, S)`` to latents ``(B, 4, S/factor, S/factor)`` and back; random weights with three changes.
+    """Images ``(B, 3, S, S)`` to latents ``(B, 4, S/factor, S/factor)`` and back; random weights with four changes.
 
     Its trunk starts linear (:func:`straighten`). The first convolution sees hues as large as brightness, which is most
     of what varies in a picture: otherwise all latents begin as shades of grey, and colours come out of their small
     differences only after thousands of steps. The posterior starts narrow; its deviation is 1 by default, as much noise
-    as there is signal.
+    as there is signal. And all channels are normalised together: of the last level's few, groups of two lose a hue.
     """
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(size.vae),
@@ -72,7 +72,7 @@ def new_vae(size: Size) -> AutoencoderKL:
         block_out_channels=size.vae,
         layers_per_block=1,
         latent_channels=4,
-        norm_num_groups=8,
+        norm_num_groups=1,
         mid_block_add_attention=False,
         sample_size=size.image_size,
         scaling_factor=1.0,
