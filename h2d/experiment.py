@@ -76,6 +76,8 @@ class ModelConfig:
     """Stable Diffusion 1.5 as a folder or hub id, or `tiny` for the model inside this package"""
     unet: str | None = None
     """another UNet than the base's: a .safetensors file of the Stable Diffusion 1.5 family, or a diffusers folder"""
+    hand_unet: str | None = None
+    """exported hand UNet to start stage I from, folder or hub id; the base's UNet, widened, when not set"""
     controlnet: str | None = None
     """pose ControlNet to start stage II from, folder or hub id; a copy of the base's encoder when not set"""
     conv_in_init: Literal["random", "zero"] = "random"

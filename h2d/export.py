@@ -90,6 +90,7 @@ def _stage(path: Path) -> dict[str, Any]:
         "global_batch": settings["trainer"]["global_batch"],
         "learning_rate": settings["optim"]["lr"],
         "base": settings["model"]["base"],
+        "hand_unet": settings["model"].get("hand_unet"),
         "controlnet": settings["model"]["controlnet"],
         **{"data": {}, **checkpoint.get("made_by", {})},
     }

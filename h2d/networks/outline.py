@@ -21,6 +21,7 @@ from h2d.networks import sd15
 from h2d.networks.base import load_tokenizer, locate_unet, resolve_base
 from h2d.networks.controlnet import HINT_CHANNELS, SKELETON_CHANNELS, adapt_controlnet, load_controlnet
 from h2d.networks.family import CONFIGS, check_family
+from h2d.networks.hand_start import check_hand_unet
 from h2d.networks.hand_unet import CONDITION_CHANNELS, HandUNet
 from h2d.networks.hub import find_file, read_config
 from h2d.networks.scratch import SIZES, new_text_encoder, new_unet, new_vae
@@ -71,6 +72,8 @@ def _hand(experiment: Experiment) -> Outline:
         attach=model.mask_attach,
         layers=model.mask_layers,
     )
+    if model.hand_unet is not None:
+        base.check_hand_unet(model.hand_unet, unet)
     latents, text = _inputs(experiment, base.factor, unet.unet.config["cross_attention_dim"])
     condition = torch.zeros(1, CONDITION_CHANNELS, *latents.shape[-2:])
     forward, encode = (lambda: unet(latents, _TIME, text, condition)), base.encoding(experiment.image_size, pictures=1)
@@ -163,6 +166,13 @@ class _Base:
             if not _weights_here(source, part):
                 self.missing.append(other)
         return UNet2DConditionModel.from_config(_config(source, part, sd15.UNET))
+
+    def check_hand_unet(self, source: str, new: HandUNet) -> None:
+        """Whether a trained hand UNet is built like the new one, as far as its configuration is here."""
+        if not _weights_here(source, ""):
+            self.missing.append(source)
+        if config := _config(source, "", {}):
+            check_hand_unet(source, config, new)
 
     def controlnet(self, source: str | None, unet: UNet2DConditionModel, mask_hint: bool) -> ControlNetModel:
         """The ControlNet as training starts with it."""

@@ -11,6 +11,7 @@ from h2d.config import Experiment
 from h2d.losses import Losses, hand_loss, noise_error, weighted_mean
 from h2d.networks.base import load_frozen, load_scheduler, load_unet
 from h2d.networks.frozen import FrozenParts
+from h2d.networks.hand_start import load_hand_unet
 from h2d.networks.hand_unet import HandUNet, hand_condition
 from h2d.tasks.base import DiffusionTask, Random, add_noise, chances, drop_captions
 
@@ -32,7 +33,7 @@ class HandGenerator(DiffusionTask):
 
     @classmethod
     def from_base(cls, experiment: Experiment) -> HandGenerator:
-        """The base model's UNet, widened, with a new mask head."""
+        """The base model's UNet, widened, with a new mask head, or a trained one of this kind."""
         model = experiment.model
         parts = load_frozen(model.base)
         unet = HandUNet.from_unet(
@@ -42,6 +43,8 @@ class HandGenerator(DiffusionTask):
             attach=model.mask_attach,
             layers=model.mask_layers,
         )
+        if model.hand_unet is not None:
+            unet = load_hand_unet(model.hand_unet, unet)
         return cls(experiment, unet, parts, load_scheduler(model.base))
 
     @property

@@ -4,13 +4,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from h2d.checkpoints import AtomicCheckpointIO
 from h2d.cli import main
 from h2d.errors import CheckpointError, SetupError
 from h2d.export import export
+from h2d.networks.outline import outline
 from h2d.pipelines.two_stage import TwoStagePipeline
 from h2d.seals import SealedFile
+from h2d.tasks import build_task
 from h2d.train import train
 
 
@@ -45,6 +48,24 @@ def test_weights_too_large_for_half_precision_are_refused(stages: dict[str, Path
     with pytest.raises(CheckpointError, match="controlnet has a weight beyond what float16 holds"):
         export(stages["hand"], tmp_path / "large.ckpt", tmp_path / "p", "float16")
     assert not (tmp_path / "p").exists()
+
+
+def test_stage_one_can_go_on_from_an_export(pipeline: Path, smoke: Callable[..., Any], tmp_path: Path) -> None:
+    wanted = TwoStagePipeline.from_pretrained(pipeline).hand_unet.state_dict()
+    experiment = smoke(tmp_path, "hand", f"model.hand_unet={pipeline / 'hand_unet'}")
+    started = build_task(experiment).networks[0].state_dict()
+    assert all(torch.equal(started[name], weight) for name, weight in wanted.items())
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert not outline(experiment).missing
+
+
+@pytest.mark.parametrize("counts", [build_task, outline], ids=["training", "dry run"])
+def test_stage_one_of_another_head_is_refused(
+    counts: Callable[..., Any], pipeline: Path, smoke: Callable[..., Any], tmp_path: Path
+) -> None:
+    experiment = smoke(tmp_path, "hand", f"model.hand_unet={pipeline / 'hand_unet'}", "model.mask_attach=up1")
+    with pytest.raises(CheckpointError, match=r"trained with model\.mask_attach=last, not up1"):
+        counts(experiment)
 
 
 def test_settings_of_the_pipeline_are_those_of_the_training(pipeline: Path) -> None:
