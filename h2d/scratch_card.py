@@ -39,7 +39,9 @@ class Curve:
 
     @property
     def hours(self) -> float:
-        """At the median pace, as interruptions are not training."""
+        """At the median pace, as interruptions are not training; not a number for a single logged step."""
+        if len(self.steps) < 2:
+            return float("nan")
         pace = np.median(np.diff(self.times) / np.diff(self.steps))
         return float(pace * self.steps[-1] / 3600)
 

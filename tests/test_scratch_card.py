@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from h2d.scratch_card import Curve, read_curve, write
+from h2d.scratch_card import Curve, read_curve, section, write
 
 CARD = "# model\n\n## Made from\n\nnothing\n\n## Limits\n\n* many\n"
 
@@ -33,3 +33,7 @@ def test_section_comes_before_the_limits_and_only_once(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "training.png").width > 200
     write(card, [curve])
     assert card.read_text() == once
+
+
+def test_a_single_logged_step_has_a_loss_and_no_hours() -> None:
+    assert "| `hand` | 2 | nan | 0.500 |" in section([Curve("hand", np.array([2]), np.array([0.5]), np.array([7.0]))])

@@ -22,7 +22,7 @@ LATENT_WEIGHT = 0.2
 COLOUR_SPREAD = (0.78, 0.18, 0.13)
 """Standard deviation of brightness and the two hues over cells of pictures of rendered people."""
 KL_WEIGHT = 1e-5
-"""Weight of the latents' divergence from a standard normal, small as in latent diffusion."""
+"""Weight of the latents' divergence from a standard normal: small, and large enough to hold the fourth."""
 STD_MOMENTUM = 0.02
 """Share of the current batch in the running spread of the latents."""
 
