@@ -37,7 +37,9 @@ def outcome(folder: Path) -> tuple[Any, dict[str, bytes]]:
 def lines(folder: Path) -> list[int]:
     """Numbers of the samples that have a row."""
     return [
-        json.loads(line)["number"] for path in sorted(folder.glob("rows/*")) for line in path.read_text().splitlines()
+        json.loads(line)["number"]
+        for path in sorted(folder.glob("rows/*.jsonl"))  # finished files: one being written may be gone when read
+        for line in path.read_text().splitlines()
     ]
 
 
