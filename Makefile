@@ -96,14 +96,16 @@ tiny-model: $(READY)  ## train the model that h2d ships anew, from scratch (a da
 	$(PREP) all synthetic root=$(MODEL)/raw out=$(MODEL)/data keypoints=exact jobs=$(JOBS)
 	$(H2D) train tiny_model/autoencoder data.shards=$(MODEL)/data/shards run.dir=$(MODEL) run.name=autoencoder $(TRAIN) --resume auto
 	$(PY) -m h2d.scratch_base --autoencoder $(call last,autoencoder) --out $(MODEL)/start --shards $(MODEL)/data/shards
-	$(call fit,text_to_image,$(MODEL)/start,text_to_image,2)
+	$(call fit,text_to_image_small,$(MODEL)/start,text_to_image_small,2)
+	$(PY) -m h2d.scratch_base --autoencoder $(call last,autoencoder) --text-to-image $(call last,text_to_image_small) --out $(MODEL)/small
+	$(call fit,text_to_image,$(MODEL)/small,text_to_image,1)
 	$(PY) -m h2d.scratch_base --autoencoder $(call last,autoencoder) --text-to-image $(call last,text_to_image) --out $(MODEL)/base
 	$(call fit,hand,$(MODEL)/base,hand,4)
 	$(call fit,skeleton,$(MODEL)/base,outpaint,1)
 	$(H2D) export --hand $(call last,hand) --outpaint $(call last,skeleton) --out $(MODEL)/untuned
 	$(call fit,outpaint,$(MODEL)/base,outpaint,1,model.controlnet=$(MODEL)/untuned/controlnet)
 	$(H2D) export --hand $(call last,hand) --outpaint $(call last,outpaint) --dtype float16 --out $(SHIPPED)
-	$(PY) -m h2d.scratch_card --runs $(MODEL) --model $(SHIPPED) autoencoder text_to_image hand skeleton outpaint
+	$(PY) -m h2d.scratch_card --runs $(MODEL) --model $(SHIPPED) autoencoder text_to_image_small text_to_image hand skeleton outpaint
 
 SEEDS ?= 0 1 2
 JUDGE ?=

@@ -87,7 +87,7 @@ class ModelConfig:
     mask_layers: int = 4
     """doubling layers of the mask head (Section III-B: 4); with 3, a fourth one keeps the size"""
     scratch: Literal["tiny", "tiny-model"] = "tiny"
-    """size of the networks that the tasks autoencoder and text_to_image train from nothing"""
+    """size of the networks that the task autoencoder trains from nothing"""
     mask_hint: bool = True
     """the ControlNet sees the hand mask as a fourth hint channel (Section III-C)"""
 
@@ -246,7 +246,7 @@ class Experiment:
     """Every setting."""
 
     task: Literal["hand", "outpaint", "autoencoder", "text_to_image", "evaluate"] = MISSING
-    """hand (stage I), outpaint (stage II), evaluate; autoencoder and text_to_image make a base model from nothing"""
+    """hand (stage I), outpaint (stage II), evaluate; autoencoder and text_to_image train the parts of a base model"""
     preset: str = ""
     """files of configs/presets to merge, one or several: `tiny` runs on a laptop, `ddp8,24gb` on eight small cards"""
     seed: int = 0

@@ -2,8 +2,8 @@
 
     python -m h2d.scratch_base --autoencoder CKPT [--text-to-image CKPT] --out FOLDER [--shards SHARDS]
 
-``make tiny-base`` and ``make tiny-model`` run it twice: before the second training, which needs latents and a
-tokenizer, and once after it. The tokenizer is always the shipped one: training one numbers its words anew each time.
+``make tiny-base`` and ``make tiny-model`` run it before the training of UNet and text encoder, which it gives random
+ones, and after it. The tokenizer is always the shipped one: training one numbers its words anew each time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A feature network that comes with h2d: the small model's autoencoder, for a Fréchet distance without any download.
 
-It sees colours and layout at an eighth of the resolution and nothing of what Inception knows about the world. Its
+It sees colours and layout at a fourth of the resolution and nothing of what Inception knows about the world. Its
 number has a name of its own, ``fd_latents``, and is comparable with no published FID.
 """
 

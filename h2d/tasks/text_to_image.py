@@ -1,4 +1,4 @@
-"""A base model's UNet and text encoder, from scratch."""
+"""A base model's UNet and text encoder, both trained."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from transformers import CLIPTextModel
 
 from h2d.config import Experiment
 from h2d.losses import Losses, noise_error, weighted_mean
-from h2d.networks.base import load_frozen, load_scheduler
+from h2d.networks.base import load_frozen, load_part, load_scheduler, load_unet, resolve_base
 from h2d.networks.frozen import FrozenParts
-from h2d.networks.scratch import SIZES, new_text_encoder, new_unet
 from h2d.tasks.base import DiffusionTask, Random, add_noise, drop_captions
 
 
@@ -41,11 +40,10 @@ class TextToImage(DiffusionTask):
 
     @classmethod
     def from_base(cls, experiment: Experiment) -> TextToImage:
-        """UNet and text encoder with random weights, in the latents of the base model's VAE."""
-        base, size = experiment.model.base, SIZES[experiment.model.scratch]
-        parts = load_frozen(base)
-        text_encoder = new_text_encoder(parts.tokenizer, size)
-        return cls(experiment, new_unet(size), text_encoder, parts, load_scheduler(base))
+        """Those of ``model.base``, where :mod:`h2d.scratch_base` left random ones or another training its own."""
+        base = experiment.model.base
+        text_encoder = load_part(CLIPTextModel, resolve_base(base), "text_encoder")
+        return cls(experiment, load_unet(base), text_encoder, load_frozen(base), load_scheduler(base))
 
     @property
     def factor(self) -> int:
