@@ -83,7 +83,7 @@ MODEL ?= $(RUNS)/tiny-model
 SHIPPED ?= h2d/assets/tiny-model
 OURS = $(notdir $(SHIPPED))
 PEOPLE ?= 6000
-# a look at the whole chain: make tiny-model MODEL=runs/look SHIPPED=runs/look/model PEOPLE=40 TRAIN="trainer.max_steps=4 optim.warmup_steps=1"
+# a look at the whole chain: make tiny-model MODEL=runs/look SHIPPED=runs/look/model PEOPLE=40 TRAIN="trainer.max_steps=4 trainer.log_every_n_steps=2 optim.warmup_steps=1"
 TRAIN ?=
 # last checkpoint of a run
 last = $(MODEL)/$(1)/checkpoints/last.ckpt

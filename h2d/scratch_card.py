@@ -10,11 +10,14 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from h2d.errors import DataError, H2DError
 
 HEADING = "## Training"
 CURVES = "training.png"
@@ -53,11 +56,17 @@ class Curve:
 
 
 def read_curve(run: Path) -> Curve:
-    """The losses that a training left for TensorBoard in its folder, of starts and resumptions together."""
+    """The losses that a training left for TensorBoard in its folder, of starts and resumptions together.
+
+    Raises:
+        DataError: there are none.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
+    if LOSS not in events.Tags()["scalars"]:
+        raise DataError(f"{run} holds no logged loss", "train for trainer.log_every_n_steps steps or more")
     last = {event.step: event for event in events.Scalars(LOSS)}  # a resumed run repeats steps
     kept = [last[step] for step in sorted(last)]
     steps, losses, times = (np.array([getattr(e, key) for e in kept]) for key in ("step", "value", "wall_time"))
@@ -113,15 +122,21 @@ def write(card: Path, curves: Sequence[Curve]) -> None:
     card.write_text(before.partition(HEADING)[0] + section(curves) + "\n" + limits + after)
 
 
-def main() -> None:
+def main() -> int:
     """Parse the command line and write."""
     parser = argparse.ArgumentParser(prog="python -m h2d.scratch_card", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, required=True, metavar="FOLDER", help="where the runs lie")
     parser.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="the pipeline")
     parser.add_argument("names", nargs="+", metavar="RUN")
     options = parser.parse_args()
-    write(options.model / "README.md", [read_curve(options.runs / name) for name in options.names])
+    try:
+        curves = [read_curve(options.runs / name) for name in options.names]
+    except H2DError as error:
+        print(f"error: {error.message}\n  hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    write(options.model / "README.md", curves)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
+from h2d.errors import DataError
 from h2d.scratch_card import Curve, read_curve, section, write
 
 CARD = "# model\n\n## Made from\n\nnothing\n\n## Limits\n\n* many\n"
@@ -37,3 +38,10 @@ def test_section_comes_before_the_limits_and_only_once(tmp_path: Path) -> None:
 
 def test_a_single_logged_step_has_a_loss_and_no_hours() -> None:
     assert "| `hand` | 2 | nan | 0.500 |" in section([Curve("hand", np.array([2]), np.array([0.5]), np.array([7.0]))])
+
+
+def test_a_run_without_losses_is_named(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path)) as board:
+        board.add_scalar("eval/n", 1, 0)
+    with pytest.raises(DataError, match=f"{tmp_path} holds no logged loss"):
+        read_curve(tmp_path)

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import torch
 
+from h2d.networks.base import load_frozen, load_unet
 from h2d.networks.scratch import HUE_GAIN, SIZES, new_vae, opponent_colours
 from h2d.randomness import generators
 from h2d.tasks.autoencoder import (
@@ -74,6 +75,15 @@ def test_text_to_image_trains_unet_and_text_encoder(
     losses = descend(task, batch)
     assert losses[-1] < losses[0]
     assert {name.split(".")[0] for name, _ in task.named_parameters()} == {"unet", "text_encoder"}
+
+
+def test_text_to_image_goes_on_from_the_base(experiment: Any) -> None:
+    task, unet = TextToImage.from_base(experiment), load_unet(experiment.model.base)
+    for name, weight in unet.state_dict().items():
+        assert weight.equal(task.unet.state_dict()[name]), name
+    frozen = load_frozen(experiment.model.base).text_encoder.state_dict()
+    assert all(weight.equal(frozen[name]) for name, weight in task.text_encoder.state_dict().items())
+    assert all(weight.requires_grad for weight in task.parameters())
 
 
 def test_min_snr_lowers_the_weight_of_clean_steps(set_loss: Any, parts: Any, batch: dict[str, Any]) -> None:
