@@ -39,8 +39,8 @@ def export(hand: Path, outpaint: Path, out: Path, dtype: str = "float32") -> Pat
         return out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SetupError(f"{out} already exists", "choose another --out, or remove it")
-    pipeline = two_stage_pipeline(*load_stages(hand, outpaint)).to(getattr(torch, dtype))
-    _check_finite(pipeline, dtype)
+    pipeline = two_stage_pipeline(*load_stages(hand, outpaint))
+    _cast(pipeline, dtype)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         pipeline.save_pretrained(temporary)
@@ -55,9 +55,12 @@ def export(hand: Path, outpaint: Path, out: Path, dtype: str = "float32") -> Pat
     return out
 
 
-def _check_finite(pipeline: TwoStagePipeline, dtype: str) -> None:
+def _cast(pipeline: TwoStagePipeline, dtype: str) -> None:
     for name, part in pipeline.components.items():
-        if isinstance(part, torch.nn.Module) and not all(bool(weight.isfinite().all()) for weight in part.parameters()):
+        if not isinstance(part, torch.nn.Module):
+            continue
+        torch.nn.Module.to(part, getattr(torch, dtype))  # diffusers' own warns of parts to be spared, of which are none
+        if not all(bool(weight.isfinite().all()) for weight in part.parameters()):
             raise CheckpointError(f"{name} has a weight beyond what {dtype} holds", "export with --dtype float32")
 
 

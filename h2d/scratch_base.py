@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from h2d.errors import CheckpointError, H2DError
+from h2d.quiet import quiet_libraries
 
 
 def assemble(autoencoder: Path, text_to_image: Path | None, out: Path) -> None:
@@ -100,6 +101,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--shards", type=Path, help="measure how well test pictures of these are reconstructed")
     arguments = parser.parse_args()
+    quiet_libraries()
     try:
         assemble(arguments.autoencoder, arguments.text_to_image, arguments.out)
     except H2DError as error:

@@ -29,7 +29,7 @@ def test_one_seed_gives_one_model_and_every_claim_a_table(tmp_path: Path, figure
 def _make(target: str, model: Path, *words: str) -> str:
     """What a target prints; all that it makes lies under ``model``."""
     train = "TRAIN=trainer.max_steps=2 trainer.log_every_n_steps=1 optim.warmup_steps=1"
-    names = [f"MODEL={model}", f"SHIPPED={model}/model"]
-    made = subprocess.run(["make", target, "PEOPLE=60", train, *names, *words], cwd=ROOT, capture_output=True, text=True)
+    command = ["make", target, "PEOPLE=60", train, f"MODEL={model}", f"SHIPPED={model}/model", *words]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
     return made.stdout
