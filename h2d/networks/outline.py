@@ -18,13 +18,13 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from h2d.errors import ConfigError
 from h2d.experiment import Experiment
 from h2d.networks import sd15
-from h2d.networks.base import load_tokenizer, locate_unet, resolve_base
+from h2d.networks.base import locate_unet, resolve_base
 from h2d.networks.controlnet import HINT_CHANNELS, SKELETON_CHANNELS, adapt_controlnet, load_controlnet
 from h2d.networks.family import CONFIGS, check_family
 from h2d.networks.hand_start import check_hand_unet
 from h2d.networks.hand_unet import CONDITION_CHANNELS, HandUNet
 from h2d.networks.hub import find_file, read_config
-from h2d.networks.scratch import SIZES, new_text_encoder, new_unet, new_vae
+from h2d.networks.scratch import SIZES, new_vae
 
 WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "model.safetensors")
 
@@ -106,9 +106,9 @@ def _autoencoder(experiment: Experiment) -> Outline:
 
 
 def _text_to_image(experiment: Experiment) -> Outline:
-    base, size = _Base(experiment.model.base), SIZES[experiment.model.scratch]
-    unet, text_encoder = new_unet(size), new_text_encoder(load_tokenizer(base.source), size)
-    latents, _ = _inputs(experiment, base.factor, size.text)
+    base = _Base(experiment.model.base)
+    unet, text_encoder = base.unet(experiment.model.unet), base.text_encoder.requires_grad_(True)
+    latents, _ = _inputs(experiment, base.factor, unet.config["cross_attention_dim"])
     tokens = torch.zeros(1, sd15.TEXT_TOKENS, dtype=torch.long)
 
     def forward() -> Any:

@@ -41,9 +41,9 @@ class TextToImage(DiffusionTask):
     @classmethod
     def from_base(cls, experiment: Experiment) -> TextToImage:
         """Those of ``model.base``, where :mod:`h2d.scratch_base` left random ones or another training its own."""
-        base = experiment.model.base
+        base, unet = experiment.model.base, load_unet(experiment.model.base, experiment.model.unet)
         text_encoder = load_part(CLIPTextModel, resolve_base(base), "text_encoder")
-        return cls(experiment, load_unet(base), text_encoder, load_frozen(base), load_scheduler(base))
+        return cls(experiment, unet, text_encoder, load_frozen(base), load_scheduler(base))
 
     @property
     def factor(self) -> int:

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from h2d.networks.base import load_frozen, load_unet
+from h2d.networks.outline import outline
 from h2d.networks.scratch import HUE_GAIN, SIZES, new_vae, opponent_colours
 from h2d.randomness import generators
 from h2d.tasks.autoencoder import (
@@ -84,6 +86,10 @@ def test_text_to_image_goes_on_from_the_base(experiment: Any) -> None:
     frozen = load_frozen(experiment.model.base).text_encoder.state_dict()
     assert all(weight.equal(frozen[name]) for name, weight in task.text_encoder.state_dict().items())
     assert all(weight.requires_grad for weight in task.parameters())
+    outlined = outline(replace(experiment, task="text_to_image", model=replace(experiment.model, scratch="tiny-model")))
+    assert sum(p.numel() for part in outlined.trained for p in part.parameters()) == sum(
+        p.numel() for p in task.parameters()
+    ), "what is estimated is what is trained, whatever the size of a new autoencoder"
 
 
 def test_min_snr_lowers_the_weight_of_clean_steps(set_loss: Any, parts: Any, batch: dict[str, Any]) -> None:
