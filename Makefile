@@ -115,7 +115,8 @@ HELD_OUT := data.shards=$(MODEL)/data/shards evaluation.split=test
 judge = $(foreach seed,$(SEEDS),$(H2D) evaluate miniature --pipeline $(1) --method $(2) $(3) $(JUDGE) $(HELD_OUT) run.dir=$(MODEL) run.name=miniature/$(notdir $(1))/$(seed) seed=$(seed) &&) true
 # join a stage with the other one of the shipped model
 couple = $(H2D) export --hand $(call last,$(2)) --outpaint $(call last,$(3)) --out $(MODEL)/joined/$(1)
-compare = @echo; echo "$(1)"; $(H2D) compare --seeds $(patsubst %,$(MINI)/%,$(2))
+# a claim's name and words, and the systems that it compares: a table and a picture
+compare = @echo; echo "($(1)) $(2)"; $(H2D) compare --seeds $(patsubst %,$(MINI)/%,$(3)) --pictures $(MINI)/$(1).jpg
 
 # `make tiny-model` comes before it
 miniature: $(READY)  ## the paper's claims on held-out rendered people (half a day on two cores; interrupted, it goes on)
@@ -136,12 +137,12 @@ miniature: $(READY)  ## the paper's claims on held-out rendered people (half a d
 	$(call judge,$(MODEL)/joined/mask-always,h2d)
 	$(call judge,$(MODEL)/untuned,h2d)
 	$(call judge,$(MODEL)/joined/clean,h2d,sampling.blend=clean)
-	$(call compare,(i) two stages against a ControlNet on skeletons and text alone,$(OURS)/*/h2d $(OURS)/*/controlnet-uniform $(OURS)/*/stable-diffusion-uniform $(OURS)/*/real)
-	$(call compare,(ii) sequential against naive and bounding box,$(OURS)/*/h2d $(OURS)/*/naive $(OURS)/*/bbox)
-	$(call compare,(iii) multi-task against single-task,multi-task/*/bbox single-task/*/bbox)
-	$(call compare,(iv) zeroing every second mask against none,multi-task/*/h2d mask-always/*/h2d)
-	$(call compare,(v) fine-tuned stage II against the ControlNet it started from,$(OURS)/*/h2d untuned/*/h2d)
-	$(call compare,(vi) noised against clean blending,$(OURS)/*/h2d clean/*/h2d)
+	$(call compare,i,two stages against a ControlNet on skeletons and text alone,$(OURS)/*/h2d $(OURS)/*/controlnet-uniform $(OURS)/*/stable-diffusion-uniform $(OURS)/*/real)
+	$(call compare,ii,sequential against naive and bounding box,$(OURS)/*/h2d $(OURS)/*/naive $(OURS)/*/bbox)
+	$(call compare,iii,multi-task against single-task,multi-task/*/bbox single-task/*/bbox)
+	$(call compare,iv,zeroing every second mask against none,multi-task/*/h2d mask-always/*/h2d)
+	$(call compare,v,fine-tuned stage II against the ControlNet it started from,$(OURS)/*/h2d untuned/*/h2d)
+	$(call compare,vi,noised against clean blending,$(OURS)/*/h2d clean/*/h2d)
 
 comma := ,
 

@@ -182,13 +182,20 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
     parser = command(commands, "compare", _compare, "print several evaluations as one table")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="RUN/SYSTEM of an `h2d evaluate`")
     parser.add_argument("--seeds", action="store_true", help="one row for evaluations that differ in their seed alone")
+    parser.add_argument("--pictures", type=Path, metavar="FILE", help="PNG or JPEG: the pictures side by side")
+    parser.add_argument("--count", type=int, default=4, metavar="N", help="of the first N samples (%(default)s)")
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from h2d.evaluation.comparison import compare
-    from h2d.evaluation.seeds import compare_seeds
+    from h2d.evaluation.beside import write_pictures
+    from h2d.evaluation.comparison import by_label, compare
+    from h2d.evaluation.seeds import compare_seeds, of_first_seed
 
     print((compare_seeds if options.seeds else compare)(options.runs))
+    if options.pictures is not None:
+        systems = (of_first_seed if options.seeds else by_label)(options.runs)
+        write_pictures(systems, options.pictures, options.count)
+        print(options.pictures)
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:

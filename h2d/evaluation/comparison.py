@@ -57,6 +57,15 @@ def compare(folders: Sequence[Path]) -> str:
     return "\n".join([*lines, "", *footnotes(list(reports.values()), labels)])
 
 
+def by_label(folders: Sequence[Path]) -> dict[str, Path]:
+    """The evaluations by the labels of their rows.
+
+    Raises:
+        DataError: see :func:`compare`.
+    """
+    return dict(zip(labels_of({folder: read_report(folder) for folder in folders}), folders, strict=True))
+
+
 def labels_of(reports: Mapping[Path, Mapping[str, Any]]) -> list[str]:
     """A name for each evaluation: that of its system, with its folder where several are of one."""
     names = [system_of(report) for report in reports.values()]

@@ -24,34 +24,50 @@ def compare_seeds(folders: Sequence[Path]) -> str:
     Raises:
         DataError: a folder holds no evaluation, two were measured differently, or a system lacks a seed.
     """
-    reports = {folder: _without_seed(read_report(folder)) for folder in folders}
-    check_alike(reports)
-    groups = _groups(list(reports.values()))
-    labels = _labels(list(groups))
+    reports, groups = _read(folders)
     names = [name for name in columns(list(reports.values())) if name != "n"]
     rows = [["method", *names], ["---"] * (len(names) + 1)]
-    for label, group in zip(labels, groups.values(), strict=True):
-        rows.append([label, *(_spread([report.get(name) for report in group.values()]) for name in names)])
-    first = [next(iter(group.values())) for group in groups.values()]
+    for label, group in groups.items():
+        rows.append([label, *(_spread([reports[folder].get(name) for folder in group.values()]) for name in names)])
+    first = [reports[next(iter(group.values()))] for group in groups.values()]
     seeds = ", ".join(map(str, sorted(next(iter(groups.values())))))
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", f"mean ± standard deviation over the seeds {seeds}", *footnotes(first, labels)])
+    notes = footnotes(first, list(groups))
+    return "\n".join([*lines, "", f"mean ± standard deviation over the seeds {seeds}", *notes])
 
 
-def _without_seed(report: Report) -> dict[str, Any]:
+def of_first_seed(folders: Sequence[Path]) -> dict[str, Path]:
+    """The evaluation of each system that has the lowest seed, by the label of its row.
+
+    Raises:
+        DataError: see :func:`compare_seeds`.
+    """
+    _, groups = _read(folders)
+    return {label: group[min(group)] for label, group in groups.items()}
+
+
+def _read(folders: Sequence[Path]) -> tuple[dict[Path, Report], dict[str, dict[int, Path]]]:
+    """The reports, and the folders of each system by seed, under the system's label."""
+    reports = {folder: _without_seed(read_report(folder)) for folder in folders}
+    check_alike(reports)
+    groups = _groups(reports)
+    return reports, dict(zip(_labels(list(groups)), groups.values(), strict=True))
+
+
+def _without_seed(report: Report) -> Report:
     """The report with its seed beside the protocol, in which evaluations have to agree."""
     protocol = dict(report["protocol"])
     return {**report, "seed": protocol.pop("seed", None), "protocol": protocol}
 
 
-def _groups(reports: Sequence[Report]) -> dict[tuple[str, str], dict[int, Report]]:
-    """Reports of a system by seed; a system is its name and, where it has one, its pipeline."""
-    groups: dict[tuple[str, str], dict[int, Report]] = defaultdict(dict)
-    for report in reports:
+def _groups(reports: Mapping[Path, Report]) -> dict[tuple[str, str], dict[int, Path]]:
+    """Folders of a system by seed; a system is its name and, where it has one, its pipeline."""
+    groups: dict[tuple[str, str], dict[int, Path]] = defaultdict(dict)
+    for folder, report in reports.items():
         key, seed = (system_of(report), str(report["protocol"].get("pipeline") or "")), report["seed"]
         if seed in groups[key]:
             raise DataError(f"{' '.join(key).strip()} comes twice with seed {seed}", "name each evaluation once")
-        groups[key][seed] = report
+        groups[key][seed] = folder
     asked = {seed for seeds in groups.values() for seed in seeds}
     for key, seeds in groups.items():
         if lacking := sorted(asked - set(seeds)):

@@ -23,7 +23,8 @@ def test_one_seed_gives_one_model_and_every_claim_a_table(tmp_path: Path, figure
     tables = printed[printed.index("\n(i) ") :]
     assert re.findall(r"^\((\w+)\)", tables, re.M) == ["i", "ii", "iii", "iv", "v", "vi"]
     assert tables.count("mean ± standard deviation over the seeds 0, 1") == 6
-    figures("five networks, equal to the bit in two runs; six tables")
+    assert len(list((tmp_path / "one" / "miniature").glob("*.jpg"))) == 6
+    figures("five networks, equal to the bit in two runs; six tables with pictures")
 
 
 def _make(target: str, model: Path, *words: str) -> str:
