@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from h2d.data.shards import MANIFEST
 from h2d.detection import Detector
+from h2d.images import EXTENSIONS
 from h2d.poses.keypoint_file import looks_like_json, read_keypoint_file
 from h2d.poses.photograph import read_photograph
 from h2d.poses.scene import Scene
@@ -44,3 +46,11 @@ def read_scene(source: str, people: int = 1, detector: Detector | None = None) -
     if looks_like_json(path):
         return read_keypoint_file(path, None, people)
     return read_photograph(path, people, detector)
+
+
+def sources_in(named: str) -> list[str]:
+    """The pictures of a folder of photographs, by name; anything else, a folder of shards too, as it was named."""
+    folder = Path(named)
+    if not os.path.isdir(folder) or (folder / MANIFEST).exists():
+        return [named]
+    return sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS) or [named]

@@ -36,7 +36,8 @@ def add_sample(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         required=True,
         metavar="FILE",
-        help="photographs; JSON of h2d, OpenPose or COCO-WholeBody (FILE::IMAGE); shards (FOLDER or FOLDER::KEY)",
+        help="photographs, or folders of them; JSON of h2d, OpenPose or COCO-WholeBody (FILE::IMAGE); shards (FOLDER "
+        "or FOLDER::KEY)",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="for pose.png, result.png, stages.png, *.json")
 
@@ -89,10 +90,12 @@ def add_sample(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from h2d.poses.sources import sources_in
     from h2d.quiet import quiet_libraries
     from h2d.sample.request import SampleRequest
 
     given = {field.name: getattr(options, field.name) for field in fields(SampleRequest)}
+    given["pose"] = [source for named in options.pose for source in sources_in(named)]
     lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     request = SampleRequest(**{**given, **lists})
     quiet_libraries()

@@ -120,6 +120,15 @@ def test_several_images_of_several_poses(pipeline: Path, shards: Path, tmp_path:
     assert made == {"val000", "pose", *(f"{name}/{file}" for name in ("val000", "pose") for file in each)}
 
 
+def test_of_a_folder_of_pictures_each_has_its_own(pipeline: Path, tmp_path: Path, capsys: Any) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("one.png", "two.png"):
+        Image.new("RGB", (64, 64), "grey").save(folder / name)
+    assert _sample(pipeline, str(folder), tmp_path / "out", "--pose-only") == 2
+    assert {"one.png", "two.png"} <= {word.strip(":").rpartition("/")[2] for word in capsys.readouterr().err.split()}
+
+
 def test_images_are_those_that_a_command_of_their_own_makes(pipeline: Path, shards: Path, tmp_path: Path) -> None:
     assert _sample(pipeline, f"{shards}::val000", tmp_path / "both", "--count", "2") == 0
     assert _sample(pipeline, f"{shards}::val000", tmp_path / "second", "--seed", "1") == 0

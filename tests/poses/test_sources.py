@@ -16,7 +16,7 @@ from h2d.errors import DataError
 from h2d.files import sha256_of
 from h2d.images import encode_jpeg, encode_png
 from h2d.poses.scene import Scene
-from h2d.poses.sources import read_scene
+from h2d.poses.sources import read_scene, sources_in
 
 Build = Callable[..., np.ndarray]
 
@@ -58,6 +58,19 @@ def test_samples_that_are_not_there_or_show_nobody(shards: Path) -> None:
         read_scene(f"{shards}::val/z")
     with pytest.raises(DataError, match=r"val/c: no keypoint is labelled"):
         read_scene(f"{shards}::val/c")
+
+
+def test_a_folder_of_photographs_stands_for_its_pictures(shards: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    (folder / "below").mkdir(parents=True)
+    for name in ("b.PNG", "a.jpg", "notes.txt", "thumbs.db"):
+        (folder / name).touch()
+    assert sources_in(str(folder)) == [str(folder / "a.jpg"), str(folder / "b.PNG")]
+    assert sources_in(str(folder / "below")) == [str(folder / "below")], "an empty one is refused as it was named"
+    for other in (str(shards), f"{shards}::val/b", "absent.jpg", "", "a" * 400):
+        assert sources_in(other) == [other]
+    with pytest.raises(DataError, match="below is not a folder of shards"):
+        read_scene(str(folder / "below"))
 
 
 @pytest.mark.parametrize("source", ["a.json", "a.jpg", "folder::key", "a.tar::key", "a.json::3", "a" * 400, ""])
