@@ -7,19 +7,29 @@ from contextlib import contextmanager
 
 import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Averaging(WeightAveraging):
-    """Lightning's weight averaging, with two differences.
+    """Lightning's weight averaging, with three differences.
 
     The average lives on the training device (Lightning would build it on the CPU and copy all weights at every step),
-    and training does not end with the average inside the module, so the last checkpoint can be resumed from.
+    training does not end with the average inside the module, so the last checkpoint can be resumed from, and the decay
+    grows as that of diffusers' ``EMAModel`` does: 1,000 steps with a decay of 0.999 throughout would leave more than a
+    third of the average to the weights that training began with.
+
+    Args:
+        decay: in [0, 1], what it grows to: (1 + N) / (10 + N) after N averaged steps, as long as that is less.
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        super().__init__(use_buffers=False, multi_avg_fn=self._average)
+        self._decay = decay
+
+    def _average(self, averages: list[Tensor], weights: list[Tensor], count: int | Tensor) -> None:
+        done = self._latest_update_step  # Lightning's own count lies on the device, where reading it would wait
+        get_ema_multi_avg_fn(min(self._decay, (1 + done) / (10 + done)))(averages, weights, count)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Build the average where the training will be."""

@@ -125,7 +125,7 @@ class OptimConfig:
     grad_clip: float = 1.0
     """largest norm of the gradient; 0 leaves it as it is"""
     ema_decay: float | None = None
-    """decay of the averaged weights that evaluation and export use; no average when not set"""
+    """decay of the averaged weights that evaluation and export use, reached step by step; no average when not set"""
 
 
 @dataclass(frozen=True)
