@@ -25,6 +25,8 @@ class Size:
         unet: channels of the UNet's levels; the last two attend to the text.
         text: width of the text encoder.
         text_layers: its depth.
+        beta_end: last and largest variance of the noise schedule, by default Stable Diffusion's.
+        timestep_spacing: of samplers, in diffusers' words, by default Stable Diffusion's.
     """
 
     image_size: int
@@ -32,6 +34,8 @@ class Size:
     unet: tuple[int, ...]
     text: int
     text_layers: int
+    beta_end: float = 0.012
+    timestep_spacing: str = "leading"
 
     @property
     def factor(self) -> int:
@@ -43,7 +47,18 @@ SIZES = {
     # One down-sampling less than Stable Diffusion, or fingers would be lost: of 56 hands at 256 px MediaPipe finds none
     # in what four principal components of 8 x 8 pixels give back, 0.89 with those of 4 x 4.
     "tiny": Size(128, vae=(16, 32, 64), unet=(64, 96, 96), text=96, text_layers=3),
-    "tiny-model": Size(256, vae=(16, 32, 64), unet=(32, 64, 96, 128), text=96, text_layers=3),
+    # Cells so small are much like their neighbours, and noise in 64 x 64 of them hides no mean colour: at the first of
+    # 20 steps of Stable Diffusion's schedule an image's is 3 times as large as that of noise. The UNet then takes the
+    # mean of the pure noise that it starts from for the image's, and all images turn out grey. Here it is a fifth.
+    "tiny-model": Size(
+        256,
+        vae=(16, 32, 64),
+        unet=(32, 64, 96, 128),
+        text=96,
+        text_layers=3,
+        beta_end=0.025,
+        timestep_spacing="trailing",
+    ),
 }
 """``model.scratch``: one has 32 x 32 latents, the other 64 x 64."""
 
@@ -142,13 +157,14 @@ def new_text_encoder(tokenizer: CLIPTokenizer, size: Size) -> CLIPTextModel:
     )
 
 
-def noise_schedule() -> DDPMScheduler:
-    """Stable Diffusion's training schedule."""
+def noise_schedule(beta_end: float = 0.012, timestep_spacing: str = "leading") -> DDPMScheduler:
+    """A training schedule, by default Stable Diffusion's; arguments as in :class:`Size`."""
     return DDPMScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",
         beta_start=0.00085,
-        beta_end=0.012,
+        beta_end=beta_end,
         clip_sample=False,
         steps_offset=1,
+        timestep_spacing=timestep_spacing,
     )
