@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,9 +16,6 @@ from h2d.tasks import build_task
 from h2d.tasks.base import DiffusionTask
 from h2d.tasks.hand import HandGenerator
 from h2d.tasks.outpaint import Outpainter
-
-SHARED = ("image_size", "model.base")
-"""Settings in which the two stages of a pipeline have to agree."""
 
 Kind = TypeVar("Kind", bound=SamplingPipeline)
 
@@ -61,7 +57,7 @@ def load_partner(path: Path, task: DiffusionTask) -> DiffusionTask:
     """The other stage of ``task`` from its checkpoint.
 
     Raises:
-        CheckpointError: it is of the same stage, or of another base model or image size.
+        CheckpointError: it is of the same stage, or of another base model.
     """
     partner = load_task(path)
     hand, outpaint = (task, partner) if isinstance(task, HandGenerator) else (partner, task)
@@ -72,18 +68,17 @@ def load_partner(path: Path, task: DiffusionTask) -> DiffusionTask:
 
 
 def check_partners(hand: HandGenerator, outpaint: Outpainter) -> None:
-    """Refuse two stages that were trained for different pipelines.
+    """Refuse two stages that were trained on different base models.
 
     Raises:
-        CheckpointError: naming the setting and both values.
+        CheckpointError: naming both.
     """
-    for key in SHARED:
-        one, two = map(attrgetter(key), (hand.experiment, outpaint.experiment))
-        if one != two:
-            raise CheckpointError(
-                f"the two stages do not fit: {key} is {one} in stage I and {two} in stage II",
-                "train both with the same setting",
-            )
+    one, two = hand.experiment.model.base, outpaint.experiment.model.base
+    if one != two:
+        raise CheckpointError(
+            f"the two stages do not fit: model.base is {one} in stage I and {two} in stage II",
+            "train both with the same setting",
+        )
 
 
 def hand_pipeline(task: HandGenerator) -> HandPipeline:
@@ -111,7 +106,8 @@ def two_stage_pipeline(hand: HandGenerator, outpaint: Outpainter) -> TwoStagePip
             text_encoder=parts.text_encoder,
             tokenizer=parts.tokenizer,
             scheduler=_sampler(outpaint),
-            image_size=experiment.image_size,
+            image_size=outpaint.experiment.image_size,
+            hand_size=experiment.image_size,
             sigma_px=experiment.sigma_px,
             margin=experiment.data.crop_margin,
             wrist=experiment.data.wrist,

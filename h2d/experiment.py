@@ -251,7 +251,7 @@ class Experiment:
     """files of configs/presets to merge, one or several: `tiny` runs on a laptop, `ddp8,24gb` on eight small cards"""
     seed: int = 0
     image_size: int = 512
-    """side of the square images"""
+    """side of the square images in pixels, in stage I of the hand crops; the stages of a pipeline may differ in it"""
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

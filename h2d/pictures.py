@@ -37,9 +37,9 @@ class HandCrops:
 
     @classmethod
     def of(cls, pipeline: Any) -> HandCrops:
-        """The settings that a :class:`TwoStagePipeline` carries; its canvas has the crops' size."""
+        """The settings that a :class:`TwoStagePipeline` carries."""
         config = pipeline.config
-        return cls(int(config["image_size"]), float(config["margin"]), float(config["sigma_px"]), config["wrist"])
+        return cls(int(config["hand_size"]), float(config["margin"]), float(config["sigma_px"]), config["wrist"])
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def sample_people(
     pipeline: TwoStagePipeline, batch: Sequence[Indexed], *, seed: int, settings: SamplingConfig
 ) -> list[Picture]:
     """Both stages for each caption and pose (Section III-A), blended as the pipeline was trained."""
-    size = HandCrops.of(pipeline).size
+    size = int(pipeline.config["image_size"])
     squares = [(index, square_sample(sample, size)) for index, sample in batch]
     output = pipeline(
         prompt=[sample.caption for _, sample in squares],
@@ -94,7 +94,8 @@ def sample_people(
         unblended_last_steps=settings.unblended_last_steps,
     )
     assert isinstance(output, TwoStageOutput)
-    return [_person(output, place, index, sample) for place, (index, sample) in enumerate(squares)]
+    crops = HandCrops.of(pipeline)
+    return [_person(output, place, index, sample, crops.size) for place, (index, sample) in enumerate(squares)]
 
 
 def person_panels(output: TwoStageOutput, row: int) -> dict[str, np.ndarray]:
@@ -114,8 +115,7 @@ def person_panels(output: TwoStageOutput, row: int) -> dict[str, np.ndarray]:
     }
 
 
-def _person(output: TwoStageOutput, row: int, index: int, sample: Sample) -> Picture:
-    size = len(sample.image)
+def _person(output: TwoStageOutput, row: int, index: int, sample: Sample, size: int) -> Picture:
     places, masks = output.places[row], output.hand_masks[row]
     panels = {**person_panels(output, row), "photograph": sample.image}
     true_masks = [crop_mask(sample.hands, here.names, here.box, size) for here in places]

@@ -61,7 +61,7 @@ class TwoStages:
     @property
     def size(self) -> int:
         """See :class:`Sampler`."""
-        return HandCrops.of(self.pipeline).size
+        return int(self.pipeline.config["image_size"])
 
     @property
     def device(self) -> torch.device:

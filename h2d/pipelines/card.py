@@ -21,7 +21,8 @@ DATA_LICENCES = {
 }
 """What is to be said about a data set whose reader has that name."""
 SETTINGS = {
-    "image_size": "side of the image and of the hand crops, px",
+    "image_size": "side of the image, px",
+    "hand_size": "side of the hand crops of stage I, px",
     "sigma_px": "sigma of the finger heat maps, px of the crop",
     "margin": "side of a hand crop, in lengths of its keypoint box",
     "wrist": "finger channels that show the wrist",

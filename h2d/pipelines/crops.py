@@ -28,7 +28,7 @@ def generate_hands(
 
     Args:
         stage: a :class:`HandPipeline`, which makes the crops.
-        settings: of a :class:`TwoStagePipeline`: ``image_size``, ``sigma_px``, ``margin`` and ``wrist``.
+        settings: of a :class:`TwoStagePipeline`: ``hand_size``, ``sigma_px``, ``margin`` and ``wrist``.
         people: ``(P, 133, 3)`` of each image, in pixels of the canvas.
         labels: of each image, to guide the layout; None is mask-free inference.
         seeds: of each image.
@@ -39,7 +39,7 @@ def generate_hands(
     places = [(row, place) for row, one in enumerate(people) for place in hand_places(one, settings["margin"])]
     if not places:
         return hands
-    size, masks = settings["image_size"], None
+    size, masks = settings["hand_size"], None
     maps = np.stack([_draw(people[row][place.person], place, settings) for row, place in places])
     if labels is not None:
         masks = torch.stack([crop_mask(labels[row], place.names, place.box, size) for row, place in places])
@@ -60,6 +60,6 @@ def generate_hands(
 
 def _draw(pose: np.ndarray, place: HandPlace, settings: Mapping[str, Any]) -> np.ndarray:
     """Finger heat maps ``(10, S, S)`` of the hands of a place."""
-    size = settings["image_size"]
+    size = settings["hand_size"]
     in_crop = only_hands(place.box.to_crop(pose, size), place.names)
     return finger_heatmaps(in_crop, size, settings["sigma_px"], settings["wrist"])

@@ -48,7 +48,8 @@ class TwoStagePipeline(SamplingPipeline):
         text_encoder: shared.
         tokenizer: shared.
         scheduler: any diffusers scheduler; :func:`h2d.networks.base.make_sampler` gives the paper's DDIM.
-        image_size: side S of the hand crops in pixels, and of the canvas where nothing else is said.
+        image_size: side of the canvas in pixels where nothing else is said.
+        hand_size: side S of the hand crops, what stage I was trained with; that of the canvas where it is not given.
         sigma_px: of the finger heat maps, in pixels of an S x S crop.
         margin: side of a hand's crop as a multiple of its keypoint box.
         wrist: finger channels that show the wrist.
@@ -70,6 +71,7 @@ class TwoStagePipeline(SamplingPipeline):
         tokenizer: CLIPTokenizer,
         scheduler: Any,
         image_size: int = 512,
+        hand_size: int | None = None,
         sigma_px: float = 8.0,
         margin: float = 1.6,
         wrist: str = "all",
@@ -88,13 +90,16 @@ class TwoStagePipeline(SamplingPipeline):
             tokenizer=tokenizer,
             scheduler=scheduler,
         )
-        check_size("image_size", image_size, self.parts.factor)
-        check_number("sigma_px", sigma_px, 0.1, image_size)
+        hand_size = image_size if hand_size is None else hand_size
+        for name, side in (("image_size", image_size), ("hand_size", hand_size)):
+            check_size(name, side, self.parts.factor)
+        check_number("sigma_px", sigma_px, 0.1, hand_size)
         check_number("margin", margin, 1, 100)
         check_choice("wrist", wrist, get_args(Wrist))
         check_choice("blend", blend, BLENDS)
         self.register_to_config(
             image_size=image_size,
+            hand_size=hand_size,
             sigma_px=sigma_px,
             margin=margin,
             wrist=wrist,

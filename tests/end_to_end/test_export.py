@@ -1,9 +1,11 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from h2d.checkpoints import AtomicCheckpointIO
@@ -70,7 +72,7 @@ def test_stage_one_of_another_head_is_refused(
 
 def test_settings_of_the_pipeline_are_those_of_the_training(pipeline: Path) -> None:
     config = TwoStagePipeline.from_pretrained(pipeline).config
-    assert (config["image_size"], config["sigma_px"], config["margin"]) == (64, 2.5, 1.6)
+    assert (config["image_size"], config["hand_size"], config["sigma_px"], config["margin"]) == (64, 64, 2.5, 1.6)
     assert (config["wrist"], config["blend"]) == ("all", "noised")
 
 
@@ -114,9 +116,25 @@ def test_swapped_stages_are_refused(stages: dict[str, Path], tmp_path: Path) -> 
         export(stages["outpaint"], stages["hand"], tmp_path / "p")
 
 
-def test_stages_of_another_size_are_refused(smoke: Callable[..., Any], stages: dict[str, Path], tmp_path: Path) -> None:
-    other = train(smoke(tmp_path, "outpaint", "image_size=128", "evaluation.split=none"))
-    with pytest.raises(CheckpointError, match="image_size is 64 in stage I and 128 in stage II"):
+def test_stages_of_two_sizes_work_together(
+    smoke: Callable[..., Any], stages: dict[str, Path], shards: Path, tmp_path: Path
+) -> None:
+    partner = f"evaluation.partner={stages['hand']}"
+    other = train(smoke(tmp_path, "outpaint", "image_size=128", partner, "evaluation.samples=1"))
+    folder = export(stages["hand"], other / "checkpoints" / "last.ckpt", tmp_path / "p")
+    config = TwoStagePipeline.from_pretrained(folder).config
+    assert (config["image_size"], config["hand_size"], config["sigma_px"]) == (128, 64, 2.5)
+    words = ["sample", "--pipeline", folder, "--pose", shards, "--steps", "3", "--out", tmp_path / "out"]
+    assert main([str(word) for word in words]) == 0
+    assert Image.open(tmp_path / "out" / "result.png").size == (128, 128)
+
+
+def test_stages_on_two_bases_are_refused(
+    smoke: Callable[..., Any], base: Path, stages: dict[str, Path], tmp_path: Path
+) -> None:
+    copy = shutil.copytree(base, tmp_path / "other")
+    other = train(smoke(tmp_path, "outpaint", f"model.base={copy}", "evaluation.split=none"))
+    with pytest.raises(CheckpointError, match=rf"model\.base is {base} in stage I and {copy} in stage II"):
         export(stages["hand"], other / "checkpoints" / "last.ckpt", tmp_path / "p")
 
 

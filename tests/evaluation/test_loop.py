@@ -10,6 +10,8 @@ from h2d.evaluation.samplers import Compared, TwoStages
 from h2d.experiment import MetricsConfig, SamplingConfig
 from h2d.metrics.suite import MAIN_KEYS
 from h2d.pictures import Picture
+from h2d.pipelines.card import SETTINGS
+from h2d.pipelines.two_stage import TwoStagePipeline
 
 from .conftest import CROPS, PEOPLE, SIZE, Found, scattered, squares
 
@@ -53,6 +55,20 @@ def test_poses_that_come_out_as_asked_for_score_fully(pipeline):
     assert [image.shape for image in detector.images] == [(SIZE, SIZE, 3)] * 3
     assert len(outcome.pictures) == 2
     assert outcome.grid(cell=64).shape[1] == 6 * 68 + 4
+
+
+def test_hands_of_another_size_than_the_pictures(pipeline):
+    settings = {key: value for key, value in pipeline.config.items() if key in SETTINGS}
+    smaller = TwoStagePipeline(**pipeline.components, **settings | {"hand_size": SIZE // 2})
+    smaller.set_progress_bar_config(disable=True)
+    outcome = evaluate(ours(smaller), PEOPLE, metrics=METRICS, batch_size=2)
+    assert outcome.protocol["image_size"] == SIZE
+    assert outcome.protocol["hand_crops"]["size"] == SIZE // 2
+    assert 0 <= outcome.metrics["mask_iou"] <= 1
+    for picture in outcome.pictures:
+        assert picture.image.shape == (SIZE, SIZE, 3)
+        assert picture.masks.shape == picture.true_masks.shape
+        assert picture.masks.shape[2:] == (SIZE // 2, SIZE // 2)
 
 
 def test_redetected_truth_looks_at_the_photographs(pipeline):

@@ -15,7 +15,8 @@ from h2d.pipelines.two_stage import TwoStagePipeline
 @pytest.fixture(scope="module")
 def saved(components, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline")
-    made = TwoStagePipeline(**components, image_size=64, sigma_px=1.0, margin=1.5, wrist="thumb", blend="clean")
+    settings = {"image_size": 64, "hand_size": 32, "sigma_px": 1.0, "margin": 1.5, "wrist": "thumb", "blend": "clean"}
+    made = TwoStagePipeline(**components, **settings)
     made.save_pretrained(folder)
     return folder
 
@@ -38,8 +39,8 @@ def test_round_trip_is_equal_to_the_bit(components, saved, pose):
             mine, its = part.state_dict(), getattr(loaded, name).state_dict()
             assert mine.keys() == its.keys()
             assert all(torch.equal(mine[key], its[key]) for key in mine)
-    settings = {key: loaded.config[key] for key in ("image_size", "sigma_px", "margin", "wrist", "blend")}
-    assert settings == {"image_size": 64, "sigma_px": 1.0, "margin": 1.5, "wrist": "thumb", "blend": "clean"}
+    settings = {key: loaded.config[key] for key in ("image_size", "hand_size", "sigma_px", "margin", "wrist", "blend")}
+    assert list(settings.values()) == [64, 32, 1.0, 1.5, "thumb", "clean"]
 
     original = TwoStagePipeline(**components, **settings)
     images = []
@@ -48,6 +49,15 @@ def test_round_trip_is_equal_to_the_bit(components, saved, pose):
         output = each("a", pose, num_inference_steps=2, generator=torch.Generator().manual_seed(0))
         images.append(np.asarray(output.images[0]))
     np.testing.assert_array_equal(*images)
+
+
+def test_folders_from_before_hands_had_a_size_of_their_own_have_that_of_the_canvas(broken):
+    path = broken / "model_index.json"
+    settings = json.loads(path.read_text())
+    del settings["hand_size"]
+    path.write_text(json.dumps(settings))
+    (broken / "SHA256SUMS").unlink()
+    assert TwoStagePipeline.from_pretrained(broken).config["hand_size"] == 64
 
 
 def test_networks_can_be_loaded_in_half_precision(saved):
@@ -122,6 +132,7 @@ def test_the_newer_name_of_the_option_and_words(saved):
     [
         ("model_index.json", {"image_size": "x"}),
         ("model_index.json", {"image_size": 62}),
+        ("model_index.json", {"hand_size": 30}),
         ("model_index.json", {"margin": 0}),
         ("model_index.json", {"wrist": "foo"}),
         ("vae/config.json", {"block_out_channels": []}),

@@ -27,6 +27,27 @@ def test_what_comes_back(pipeline, pose):
     assert isinstance(pipeline("a", pose, return_dict=False, output_type="pt", **QUICK), tuple)
 
 
+def test_hands_of_another_size_than_the_canvas(components, pose, monkeypatch):
+    made = TwoStagePipeline(**components, image_size=SIZE, hand_size=32, sigma_px=1.0)
+    made.set_progress_bar_config(disable=True)
+    seen = []
+    original = HandPipeline.__call__
+    monkeypatch.setattr(
+        HandPipeline, "__call__", lambda *given, **more: (seen.append(given[2]), original(*given, **more))[1]
+    )
+    output = made("a person waves", pose, generator=fresh(), **QUICK)
+    assert seen[0].shape == (2, 10, 8, 8)
+    (box, names), _ = hand_boxes(pose)
+    drawn = finger_heatmaps(only_hands(box.to_crop(pose, 32), names), 32, 1.0)
+    torch.testing.assert_close(seen[0][0], shrink_maps(torch.from_numpy(drawn)[None], 8)[0])
+    assert output.images[0].size == (SIZE, SIZE)
+    assert [image.size for image in output.hand_images[0]] == [(32, 32)] * 2
+    assert [mask.shape for mask in output.hand_masks[0]] == [(1, 32, 32)] * 2
+    inside = output.hand_mask[0, 0].numpy() > 0
+    assert inside.any()
+    np.testing.assert_array_equal(np.asarray(output.images[0])[inside], as_bytes(output.canvas[0])[inside])
+
+
 @pytest.mark.parametrize("blending", ["sequential", "naive", "bbox"])
 def test_hands_are_the_canvas_to_the_last_bit(pipeline, pose, blending):
     output = pipeline("a person", pose, blending=blending, generator=fresh(), **QUICK)
