@@ -18,7 +18,7 @@ class Losses(NamedTuple):
         loss: scalar.
         parts: scalars by name.
         timesteps: ``(B,)`` in [0, T), None for a task without noise.
-        errors: ``(B,)`` unweighted mean squared errors of the predicted noise, None likewise.
+        errors: ``(B,)`` unweighted mean squared errors of what is predicted, None likewise.
     """
 
     loss: Tensor
@@ -27,23 +27,23 @@ class Losses(NamedTuple):
     errors: Tensor | None = None
 
 
-def noise_error(noise: Tensor, noise_pred: Tensor, keep: Tensor | None = None) -> Tensor:
+def noise_error(target: Tensor, predicted: Tensor, keep: Tensor | None = None) -> Tensor:
     """Eq. 9 of each sample: the mean squared error of the predicted noise, ``(B,)``.
 
     With ``keep`` it is the masked L2 of Section III-C: the mean over the pixels that are to be painted. Dividing by
     their number, image by image, keeps images with large hands from counting less.
 
     Args:
-        noise: the noise that was added, ``(B, C, h, w)``.
-        noise_pred: the predicted noise.
+        target: the noise that was added, ``(B, C, h, w)``; its velocity where the base predicts that.
+        predicted: what the network made of it.
         keep: hand mask of the latents ``(B, 1, h, w)``, 1 = hand, which does not count. A sample that it leaves nothing
             of has the error 0.
     """
-    squares = (noise.float() - noise_pred.float()).square()
+    squares = (target.float() - predicted.float()).square()
     if keep is None:
         return squares.mean(dim=(1, 2, 3))
     outside = 1 - keep.float()
-    return (outside * squares).sum(dim=(1, 2, 3)) / (outside.sum(dim=(1, 2, 3)) * noise.shape[1]).clamp(min=1e-6)
+    return (outside * squares).sum(dim=(1, 2, 3)) / (outside.sum(dim=(1, 2, 3)) * target.shape[1]).clamp(min=1e-6)
 
 
 def weighted_mean(errors: Tensor, weight: Tensor | None) -> Tensor:
@@ -64,14 +64,15 @@ def hand_loss(ldm: Tensor, mask: Tensor, mask_pred: Tensor, mask_weight: float) 
     return ldm + mask_weight * mask_term, mask_term
 
 
-def min_snr_weight(alphas_cumprod: Tensor, timesteps: Tensor, gamma: float) -> Tensor:
-    """Min-SNR weights ``(B,)`` of a noise-predicting model: ``min(SNR, gamma) / SNR`` (arXiv 2303.09556).
+def min_snr_weight(alphas_cumprod: Tensor, timesteps: Tensor, gamma: float, prediction_type: str) -> Tensor:
+    """Min-SNR weights ``(B,)``: ``min(SNR, gamma)`` over SNR for noise, over SNR + 1 for velocity (arXiv 2303.09556).
 
     Args:
         alphas_cumprod: ``(T,)`` of the noise scheduler.
         timesteps: ``(B,)``.
         gamma: where the ratio is cut, 5 in that paper.
+        prediction_type: of the noise scheduler, "epsilon" or "v_prediction".
     """
     alpha = alphas_cumprod.to(timesteps.device)[timesteps]
     snr = alpha / (1 - alpha)
-    return snr.clamp(max=gamma) / snr
+    return snr.clamp(max=gamma) / (snr + 1 if prediction_type == "v_prediction" else snr)

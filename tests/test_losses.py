@@ -62,8 +62,10 @@ def test_losses_are_float32_for_half_precision_predictions():
 
 def test_min_snr_weight_by_hand():
     alphas = torch.tensor([0.99, 0.5, 0.1])
-    weights = min_snr_weight(alphas, torch.tensor([0, 1, 2]), gamma=5.0)
+    weights = min_snr_weight(alphas, torch.tensor([0, 1, 2]), gamma=5.0, prediction_type="epsilon")
     torch.testing.assert_close(weights, torch.tensor([5 / 99, 1, 1]))
+    weights = min_snr_weight(alphas, torch.tensor([0, 1, 2]), gamma=5.0, prediction_type="v_prediction")
+    torch.testing.assert_close(weights, torch.tensor([5 / 100, 1 / 2, 0.1]))
 
 
 def test_sample_weight_scales_each_sample():

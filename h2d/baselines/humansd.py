@@ -117,12 +117,15 @@ def load_humansd(settings: Settings) -> PromptedSystem:
         config = part_config(base, "unet") | {"in_channels": CHANNELS}
     except CheckpointError as error:
         raise CheckpointError(error.message, _BASE_HINT) from error
+    scheduler = load_scheduler(base)
+    if (predicted := scheduler.config["prediction_type"]) != "epsilon":
+        raise CheckpointError(f"{base}/scheduler: prediction_type is {predicted}, needed epsilon", _BASE_HINT)
     pipeline = HumanSDPipeline(
         load_original_unet(Path(file), config),
         frozen.vae,
         frozen.text_encoder,
         frozen.tokenizer,
-        make_sampler(load_scheduler(base)),
+        make_sampler(scheduler),
     )
     weights = record(base, "vae", "text_encoder") | {"unet": next(iter(record(file).values()))}
     return PromptedSystem(settings, pipeline, weights, CONTROL)

@@ -16,6 +16,8 @@ CONFIGS = {
 }
 """The configuration file of each part of a base."""
 FAMILY_HINT = "model.base has to be Stable Diffusion 1.5 or a relative: it predicts noise in 4 latent channels"
+PREDICTIONS = ("epsilon", "v_prediction")
+"""What the UNet of a base may predict, in diffusers' words: noise as Stable Diffusion 1.5, or velocity."""
 _UNET = {
     "_class_name": "UNet2DConditionModel",
     "addition_embed_type": None,
@@ -28,7 +30,6 @@ _WHAT_IT_IS = {
     ("addition_embed_type", "text_time"): "Stable Diffusion XL",
     ("in_channels", 9): "the UNet of an inpainting model",
     ("in_channels", 8): "the UNet of an editing or depth model",
-    ("prediction_type", "v_prediction"): "v-prediction, as some of Stable Diffusion 2 have it",
 }
 
 
@@ -54,7 +55,10 @@ def check_family(source: str) -> None:
         _check_files(source, part)
     unet, where = configs["unet"], f"{source}/unet"
     check_unet(unet, where)
-    _demand(configs["scheduler"], f"{source}/scheduler", "prediction_type", "epsilon", default="epsilon")
+    predicted = configs["scheduler"].get("prediction_type", PREDICTIONS[0])
+    if predicted not in PREDICTIONS:
+        problem = f"{source}/scheduler: prediction_type is {predicted}, needed {' or '.join(PREDICTIONS)}"
+        raise CheckpointError(problem, FAMILY_HINT)
     width = text_width(unet)
     _demand(configs["text_encoder"], f"{source}/text_encoder", "hidden_size", width, default=512)
     _demand(configs["vae"], f"{source}/vae", "latent_channels", 4, default=4)

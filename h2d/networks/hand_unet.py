@@ -24,7 +24,8 @@ ATTACH = ("last", "up1")
 
 
 class HandUNetOutput(NamedTuple):
-    """Eq. 7: the predicted noise ``(B, 4, h, w)`` and the predicted hand mask ``(B, 1, H, W)``, not clamped.
+    """Eq. 7: the predicted noise ``(B, 4, h, w)`` (velocity, where the base predicts that) and the predicted hand mask
+    ``(B, 1, H, W)``, not clamped.
 
     ``features`` are those that the mask head reads; sampling needs the mask of the last step only.
     """

@@ -27,6 +27,7 @@ class Size:
         text_layers: its depth.
         beta_end: last and largest variance of the noise schedule, by default Stable Diffusion's.
         timestep_spacing: of samplers, in diffusers' words, by default Stable Diffusion's.
+        prediction_type: what the UNet predicts, in diffusers' words, by default noise as Stable Diffusion's.
     """
 
     image_size: int
@@ -36,6 +37,7 @@ class Size:
     text_layers: int
     beta_end: float = 0.012
     timestep_spacing: str = "leading"
+    prediction_type: str = "epsilon"
 
     @property
     def factor(self) -> int:
@@ -49,7 +51,8 @@ SIZES = {
     "tiny": Size(128, vae=(16, 32, 64), unet=(64, 96, 96), text=96, text_layers=3),
     # Cells so small are much like their neighbours, and noise in 64 x 64 of them hides no mean colour: at the first of
     # 20 steps of Stable Diffusion's schedule an image's is 3 times as large as that of noise. The UNet then takes the
-    # mean of the pure noise that it starts from for the image's, and all images turn out grey. Here it is a fifth.
+    # mean of the pure noise that it starts from for the image's, and all images turn out grey. Here it is a fifth; but
+    # then what is wrong by 0.01 in the noise is wrong by 1 in the colour, and the UNet predicts velocity instead.
     "tiny-model": Size(
         256,
         vae=(16, 32, 64),
@@ -58,6 +61,7 @@ SIZES = {
         text_layers=3,
         beta_end=0.025,
         timestep_spacing="trailing",
+        prediction_type="v_prediction",
     ),
 }
 """``model.scratch``: one has 32 x 32 latents, the other 64 x 64."""
@@ -157,14 +161,15 @@ def new_text_encoder(tokenizer: CLIPTokenizer, size: Size) -> CLIPTextModel:
     )
 
 
-def noise_schedule(beta_end: float = 0.012, timestep_spacing: str = "leading") -> DDPMScheduler:
-    """A training schedule, by default Stable Diffusion's; arguments as in :class:`Size`."""
+def noise_schedule(size: Size = SIZES["tiny"]) -> DDPMScheduler:
+    """The training schedule of a base model of this size, by default Stable Diffusion's."""
     return DDPMScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",
         beta_start=0.00085,
-        beta_end=beta_end,
+        beta_end=size.beta_end,
         clip_sample=False,
         steps_offset=1,
-        timestep_spacing=timestep_spacing,
+        timestep_spacing=size.timestep_spacing,
+        prediction_type=size.prediction_type,
     )

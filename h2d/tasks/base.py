@@ -195,7 +195,9 @@ class DiffusionTask(L.LightningModule, ABC):
     def noise_weight(self, scheduler: DDPMScheduler, timesteps: Tensor) -> Tensor | None:
         """Weights (B,) of the noise loss by signal-to-noise ratio; None without ``loss.min_snr_gamma``."""
         gamma = self.experiment.loss.min_snr_gamma
-        return None if gamma is None else min_snr_weight(scheduler.alphas_cumprod, timesteps, gamma)
+        if gamma is None:
+            return None
+        return min_snr_weight(scheduler.alphas_cumprod, timesteps, gamma, scheduler.config["prediction_type"])
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DiffusionTask:
         """Let the held networks follow every move to a device or a number type."""
@@ -235,6 +237,13 @@ def add_noise(latents: Tensor, scheduler: DDPMScheduler, rng: Random) -> tuple[T
     count = scheduler.config["num_train_timesteps"]
     timesteps = torch.stack([torch.randint(count, (), generator=one) for one in rng]).to(latents.device)
     return scheduler.add_noise(latents, noise, timesteps), noise, timesteps
+
+
+def prediction_target(latents: Tensor, noise: Tensor, timesteps: Tensor, scheduler: DDPMScheduler) -> Tensor:
+    """What a base predicts, ``(B, 4, h, w)``: the noise (Eq. 9), or its velocity where the base's scheduler says so."""
+    if scheduler.config["prediction_type"] == "v_prediction":
+        return scheduler.get_velocity(latents, noise, timesteps)
+    return noise
 
 
 def chances(rng: Random) -> Tensor:

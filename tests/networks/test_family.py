@@ -31,10 +31,10 @@ def test_the_shipped_base_is_of_the_family():
         ("unet/config.json", {"in_channels": 9}, r"unet: in_channels is 9, needed 4 .*inpainting"),
         ("unet/config.json", {"cross_attention_dim": 1024}, r"text_encoder: hidden_size is 96, needed 1024"),
         ("unet/config.json", {"_class_name": "UNet2DModel"}, "unet: _class_name is UNet2DModel"),
-        ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, r"scheduler: .*v_prediction"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, r"scheduler: .*sample, needed eps"),
         ("vae/config.json", {"latent_channels": 16}, "vae: latent_channels is 16, needed 4"),
     ],
-    ids=["sdxl", "inpainting", "text width", "other class", "v-prediction", "other vae"],
+    ids=["sdxl", "inpainting", "text width", "other class", "predicts the sample", "other vae"],
 )
 def test_another_family_is_refused_before_weights_are_read(folder, file, settings, complaint, monkeypatch):
     change(folder, file, **settings)

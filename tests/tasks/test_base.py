@@ -3,10 +3,12 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 
+from h2d.networks.base import make_sampler
 from h2d.networks.hand_unet import HandUNet
 from h2d.randomness import generators
-from h2d.tasks.base import DivergedError, add_noise, drop_captions, lr_factor
+from h2d.tasks.base import DivergedError, add_noise, drop_captions, lr_factor, prediction_target
 from h2d.tasks.hand import HandGenerator
 
 
@@ -44,6 +46,20 @@ def test_noise_follows_eq_2(parts: Any) -> None:
     noisy, noise, timesteps = add_noise(latents, parts.scheduler, generators(range(3)))
     alpha = parts.scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
     torch.testing.assert_close(noisy, alpha.sqrt() * latents + (1 - alpha).sqrt() * noise)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_what_is_predicted_leads_back_to_the_latents(kind: str, parts: Any) -> None:
+    scheduler = DDPMScheduler.from_config(parts.scheduler.config, prediction_type=kind)
+    latents = torch.randn(3, 4, 8, 8)
+    noisy, noise, timesteps = add_noise(latents, scheduler, generators(range(3)))
+    target = prediction_target(latents, noise, timesteps, scheduler)
+    assert torch.equal(target, noise) == (kind == "epsilon")
+    sampler = make_sampler(scheduler)
+    sampler.set_timesteps(1000)
+    for row, timestep in enumerate(timesteps):
+        step = sampler.step(target[row], timestep, noisy[row])
+        torch.testing.assert_close(step.pred_original_sample, latents[row], atol=1e-3, rtol=1e-3)
 
 
 def test_time_steps_cover_the_schedule(parts: Any) -> None:
