@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import torch
 
-from h2d.networks.base import load_frozen, load_unet
+from h2d.networks.base import load_frozen, load_tokenizer, load_unet, resolve_base
 from h2d.networks.outline import outline
-from h2d.networks.scratch import HUE_GAIN, SIZES, new_vae, opponent_colours
+from h2d.networks.scratch import HUE_GAIN, SIZES, new_text_encoder, new_vae, opponent_colours
 from h2d.randomness import generators
 from h2d.tasks.autoencoder import (
     COLOUR_SPREAD,
@@ -123,3 +123,13 @@ def test_the_first_convolution_sees_hues_as_large_as_brightness() -> None:
     seen = torch.einsum("ocyx,dc->odyx", first, opponent_colours()).square().mean(dim=(0, 2, 3)).sqrt()
     assert seen[1] / seen[0] == pytest.approx(HUE_GAIN[1], rel=0.3)
     assert seen[2] / seen[0] == pytest.approx(HUE_GAIN[2], rel=0.3)
+
+
+def test_captions_differ_before_the_training():
+    tokenizer = load_tokenizer(resolve_base("tiny"))
+    torch.manual_seed(0)
+    encoder = new_text_encoder(tokenizer, SIZES["tiny-model"])
+    captions = ["a woman with red hair, blue background", "a bald man with dark skin, white background"]
+    words = tokenizer(captions, return_tensors="pt", padding=True)["input_ids"]
+    states = encoder(words).last_hidden_state
+    assert states.std(0).mean() > 0.4 * states.std(), "with words of 0.02 it is less than 0.3"
