@@ -69,8 +69,6 @@ SIZES = {
 
 HUE_GAIN = (1.0, 3.0, 6.0)
 """About how much less they vary in pictures, one than the other."""
-WORDS = 0.3
-"""Deviation of the text encoder's word embeddings at the start."""
 LOG_VARIANCE = -6.0
 """Of the autoencoder's posterior at the start."""
 
@@ -150,8 +148,8 @@ def new_unet(size: Size) -> UNet2DConditionModel:
 def new_text_encoder(tokenizer: CLIPTokenizer, size: Size) -> CLIPTextModel:
     """CLIP text model with hidden states ``(B, 77, size.text)``; random weights.
 
-    Its words start larger than CLIP's, as large as what the layers add to them. With a deviation of 0.02 hidden states
-    tell more of a word's place than of the word, and after 1,100 steps of 16 the caption still makes no difference.
+    Its words start as large as torch makes embeddings. With CLIP's deviation of 0.02 hidden states tell more of a word's
+    place than of the word, and after 1,100 steps of 16 the caption still makes no difference.
     """
     model = CLIPTextModel(
         CLIPTextConfig(
@@ -165,7 +163,7 @@ def new_text_encoder(tokenizer: CLIPTokenizer, size: Size) -> CLIPTextModel:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    torch.nn.init.normal_(model.get_input_embeddings().weight, std=WORDS)
+    torch.nn.init.normal_(model.get_input_embeddings().weight)
     return model
 
 
