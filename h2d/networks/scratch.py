@@ -148,8 +148,8 @@ def new_unet(size: Size) -> UNet2DConditionModel:
 def new_text_encoder(tokenizer: CLIPTokenizer, size: Size) -> CLIPTextModel:
     """CLIP text model with hidden states ``(B, 77, size.text)``; random weights.
 
-    Its words start as large as torch makes embeddings. With CLIP's deviation of 0.02 hidden states tell more of a word's
-    place than of the word, and after 1,100 steps of 16 the caption still makes no difference.
+    Its words start as large as torch makes embeddings. With CLIP's deviation of 0.02 hidden states tell more of the
+    place of a word than of the word, and after 1,100 steps of 16 the caption still makes no difference.
     """
     model = CLIPTextModel(
         CLIPTextConfig(
