@@ -53,7 +53,7 @@ def assemble(autoencoder: Path, text_to_image: Path | None, out: Path) -> None:
     for name, part in (("vae", vae), ("text_encoder", text_encoder), ("unet", unet)):
         part.half().save_pretrained(temporary / name)
     tokenizer.save_pretrained(temporary / "tokenizer")
-    scratch.noise_schedule(size).save_pretrained(temporary / "scheduler")
+    scratch.noise_schedule(size.schedule).save_pretrained(temporary / "scheduler")
     shutil.rmtree(out, ignore_errors=True)
     temporary.rename(out)
 

@@ -46,8 +46,8 @@ def test_what_is_assembled_loads_as_a_base(size: str, checkpoints: tuple[Path, P
     torch.testing.assert_close(unet.conv_in.weight, trained["unet.conv_in.weight"], rtol=1e-3, atol=1e-4)  # fp16
     assert parts.encode_text(["a zebra, 42"]).shape == (1, 77, widths.text)
     schedule = base.load_scheduler(str(tmp_path / "base"))
-    for name in ("beta_end", "timestep_spacing", "prediction_type"):
-        assert schedule.config[name] == getattr(widths, name)
+    for name, value in widths.schedule._asdict().items():
+        assert schedule.config[name] == value
     assert not list(tmp_path.glob(".*.tmp"))
 
 
@@ -83,7 +83,7 @@ def test_the_shipped_base_is_whole_and_small() -> None:
 
 def test_noise_hides_the_mean_colour_from_the_shipped_model(tmp_path: Path) -> None:
     size = scratch.SIZES["tiny-model"]
-    sampler = base.make_sampler(scratch.noise_schedule(size))
+    sampler = base.make_sampler(scratch.noise_schedule(size.schedule))
     sampler.set_timesteps(20)
     signal = float(sampler.alphas_cumprod[sampler.timesteps[0]].sqrt())
     of_noise = size.factor / size.image_size  # deviation of the mean of independent cells of deviation 1

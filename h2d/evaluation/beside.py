@@ -18,12 +18,7 @@ from h2d.grids import labelled_grid
 from h2d.images import encode_jpeg, encode_png
 from h2d.rendering import draw_openpose
 
-QUALITY = 85
-_ENCODERS = {
-    ".png": encode_png,
-    ".jpg": lambda sheet: encode_jpeg(sheet, QUALITY),
-    ".jpeg": lambda sheet: encode_jpeg(sheet, QUALITY),
-}
+_ENCODERS = {".png": encode_png, ".jpg": encode_jpeg, ".jpeg": encode_jpeg}
 
 
 def write_pictures(systems: Mapping[str, Path], path: Path, count: int) -> None:
@@ -43,8 +38,7 @@ def write_pictures(systems: Mapping[str, Path], path: Path, count: int) -> None:
         raise ConfigError(f"--pictures {path}: neither PNG nor JPEG", f"name it {path.stem or 'pictures'}.png")
     if count < 1:
         raise ConfigError(f"--count has to be at least 1, not {count}")
-    sheet = _sheet(systems, count)
-    write_atomic(path, _ENCODERS[path.suffix.lower()](sheet))
+    write_atomic(path, _ENCODERS[path.suffix.lower()](_sheet(systems, count)))
 
 
 def _sheet(systems: Mapping[str, Path], count: int) -> np.ndarray:

@@ -63,7 +63,8 @@ def by_label(folders: Sequence[Path]) -> dict[str, Path]:
     Raises:
         DataError: see :func:`compare`.
     """
-    return dict(zip(labels_of({folder: read_report(folder) for folder in folders}), folders, strict=True))
+    reports = {folder: read_report(folder) for folder in folders}
+    return dict(zip(labels_of(reports), reports, strict=True))
 
 
 def labels_of(reports: Mapping[Path, Mapping[str, Any]]) -> list[str]:

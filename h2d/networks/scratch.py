@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -13,6 +14,23 @@ from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+
+class Schedule(NamedTuple):
+    """What may differ from Stable Diffusion's noise schedule, in the words of diffusers' schedulers.
+
+    Attributes:
+        beta_end: last and largest variance.
+        timestep_spacing: of samplers.
+        prediction_type: what the UNet predicts, noise or velocity.
+    """
+
+    beta_end: float = 0.012
+    timestep_spacing: str = "leading"
+    prediction_type: str = "epsilon"
+
+
+STABLE_DIFFUSION = Schedule()
 
 
 @dataclass(frozen=True)
@@ -25,9 +43,7 @@ class Size:
         unet: channels of the UNet's levels; the last two attend to the text.
         text: width of the text encoder.
         text_layers: its depth.
-        beta_end: last and largest variance of the noise schedule, by default Stable Diffusion's.
-        timestep_spacing: of samplers, in diffusers' words, by default Stable Diffusion's.
-        prediction_type: what the UNet predicts, in diffusers' words, by default noise as Stable Diffusion's.
+        schedule: of the noise.
     """
 
     image_size: int
@@ -35,9 +51,7 @@ class Size:
     unet: tuple[int, ...]
     text: int
     text_layers: int
-    beta_end: float = 0.012
-    timestep_spacing: str = "leading"
-    prediction_type: str = "epsilon"
+    schedule: Schedule = STABLE_DIFFUSION
 
     @property
     def factor(self) -> int:
@@ -59,9 +73,7 @@ SIZES = {
         unet=(32, 64, 96, 128),
         text=96,
         text_layers=3,
-        beta_end=0.025,
-        timestep_spacing="trailing",
-        prediction_type="v_prediction",
+        schedule=Schedule(0.025, "trailing", "v_prediction"),
     ),
 }
 """``model.scratch``: one has 32 x 32 latents, the other 64 x 64."""
@@ -167,15 +179,13 @@ def new_text_encoder(tokenizer: CLIPTokenizer, size: Size) -> CLIPTextModel:
     return model
 
 
-def noise_schedule(size: Size = SIZES["tiny"]) -> DDPMScheduler:
-    """The training schedule of a base model of this size, by default Stable Diffusion's."""
+def noise_schedule(schedule: Schedule = STABLE_DIFFUSION) -> DDPMScheduler:
+    """A training schedule, by default Stable Diffusion's."""
     return DDPMScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",
         beta_start=0.00085,
-        beta_end=size.beta_end,
         clip_sample=False,
         steps_offset=1,
-        timestep_spacing=size.timestep_spacing,
-        prediction_type=size.prediction_type,
+        **schedule._asdict(),
     )

@@ -90,6 +90,21 @@ def mask_warnings(mask: Tensor, names: Sequence[str]) -> list[str]:
     return [f"the mask of the {hands} hand came out empty: stage II paints without it; another seed may help"]
 
 
+def call_warnings(
+    people: Sequence[np.ndarray],
+    texts: Sequence[Sequence[str]],
+    height: int,
+    width: int,
+    factor: int,
+    tokenizer: CLIPTokenizer,
+) -> list[list[str]]:
+    """The lines of each image: its ``people`` as in :func:`pose_warnings`, and its place in each list of ``texts``."""
+    return [
+        pose_warnings(of_image, height, width, factor) + text_warnings(said, tokenizer)
+        for of_image, *said in zip(people, *texts, strict=True)
+    ]
+
+
 def text_warnings(texts: Iterable[str], tokenizer: CLIPTokenizer) -> list[str]:
     """A line for each text that is longer than the text encoder reads, with the part that is lost."""
     lines, longest = [], tokenizer.model_max_length

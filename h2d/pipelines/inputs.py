@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import get_args
 
 from torch import Tensor
 
 from h2d.pipelines.blending import MAX_RADIUS
+from h2d.rendering import Wrist
 
 
 def one_for_each(name: str, value: str | list[str], count: int) -> list[str]:
@@ -93,6 +95,14 @@ def check_painting(
     check_number("eta", eta, 0, 1)
     check_span(control_guidance_start, control_guidance_end)
     check_count("num_images_per_prompt", num_images_per_prompt, 1)
+
+
+def check_crops(hand_size: int, sigma_px: float, margin: float, wrist: str, factor: int) -> None:
+    """Refuse a setting of stage I's crops that is out of its range with a ValueError."""
+    check_size("hand_size", hand_size, factor)
+    check_number("sigma_px", sigma_px, 0.1, hand_size)
+    check_number("margin", margin, 1, 100)
+    check_choice("wrist", wrist, get_args(Wrist))
 
 
 def check_size(name: str, value: int, factor: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ from h2d.masks import BLENDS
 from h2d.networks.hand_unet import HandUNet
 from h2d.pipelines.blending import BLENDINGS
 from h2d.pipelines.canvas import compose_canvas
-from h2d.pipelines.checks import Poses, check_poses, mask_warnings, pose_warnings, text_warnings
+from h2d.pipelines.checks import Poses, call_warnings, check_poses, mask_warnings
 from h2d.pipelines.crops import generate_hands
 from h2d.pipelines.hand import HandPipeline
 from h2d.pipelines.inputs import (
     check_choice,
-    check_number,
+    check_crops,
     check_painting,
     check_size,
     check_tensor_inputs,
@@ -34,7 +34,7 @@ from h2d.pipelines.noise import Generators, spawn_each
 from h2d.pipelines.outpaint import OutpaintPipeline
 from h2d.pipelines.rows import Seeds, Text, TwoStageOutput
 from h2d.pipelines.sampling import Callback, SamplingPipeline, number_of_prompts, repeat
-from h2d.rendering import Wrist, draw_openpose
+from h2d.rendering import draw_openpose
 
 
 class TwoStagePipeline(SamplingPipeline):
@@ -91,11 +91,8 @@ class TwoStagePipeline(SamplingPipeline):
             scheduler=scheduler,
         )
         hand_size = image_size if hand_size is None else hand_size
-        for name, side in (("image_size", image_size), ("hand_size", hand_size)):
-            check_size(name, side, self.parts.factor)
-        check_number("sigma_px", sigma_px, 0.1, hand_size)
-        check_number("margin", margin, 1, 100)
-        check_choice("wrist", wrist, get_args(Wrist))
+        check_size("image_size", image_size, self.parts.factor)
+        check_crops(hand_size, sigma_px, margin, wrist, self.parts.factor)
         check_choice("blend", blend, BLENDS)
         self.register_to_config(
             image_size=image_size,
@@ -212,10 +209,8 @@ class TwoStagePipeline(SamplingPipeline):
         labels = check_labels(hand_labels, len(people), height, width)
         if hand_prompt is not None:
             one_for_each("hand_prompt", hand_prompt, len(people))
-        warnings = [pose_warnings(of_image, height, width, self.parts.factor) for of_image in people]
-        for texts in (prompt, hand_prompt, negative_prompt):
-            for lines, one in zip(warnings, one_for_each("prompt", texts or "", len(people)), strict=True):
-                lines += text_warnings([one], self.tokenizer)
+        texts = [one_for_each("prompt", one or "", len(people)) for one in (prompt, hand_prompt, negative_prompt)]
+        warnings = call_warnings(people, texts, height, width, self.parts.factor, self.tokenizer)
         self.warn_once(line for lines in warnings for line in lines)
         self._interrupt = False
 

@@ -6,7 +6,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -224,26 +224,31 @@ def lr_factor(warmup_steps: int, schedule: str, max_steps: int) -> Callable[[int
     return factor
 
 
-def add_noise(latents: Tensor, scheduler: DDPMScheduler, rng: Random) -> tuple[Tensor, Tensor, Tensor]:
+class Noised(NamedTuple):
+    """Noisy ``latents``, the ``noise`` in them, and what a base predicts of it, each ``(B, 4, h, w)``.
+
+    The ``target`` is the noise (Eq. 9), or its velocity where the base's scheduler says so; ``timesteps`` are ``(B,)``
+    in [0, T).
+    """
+
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    target: Tensor
+
+
+def add_noise(latents: Tensor, scheduler: DDPMScheduler, rng: Random) -> Noised:
     """Draw noise and time steps, and noise the latents (Eq. 2).
 
     Args:
         latents: (B, 4, h, w), scaled.
-
-    Returns:
-        noisy latents (B, 4, h, w), the noise (B, 4, h, w), the time steps (B,) in [0, T).
     """
     noise = randn_tensor(latents.shape, generator=list(rng), device=latents.device, dtype=torch.float32).to(latents)
     count = scheduler.config["num_train_timesteps"]
     timesteps = torch.stack([torch.randint(count, (), generator=one) for one in rng]).to(latents.device)
-    return scheduler.add_noise(latents, noise, timesteps), noise, timesteps
-
-
-def prediction_target(latents: Tensor, noise: Tensor, timesteps: Tensor, scheduler: DDPMScheduler) -> Tensor:
-    """What a base predicts, ``(B, 4, h, w)``: the noise (Eq. 9), or its velocity where the base's scheduler says so."""
-    if scheduler.config["prediction_type"] == "v_prediction":
-        return scheduler.get_velocity(latents, noise, timesteps)
-    return noise
+    velocity = scheduler.config["prediction_type"] == "v_prediction"
+    target = scheduler.get_velocity(latents, noise, timesteps) if velocity else noise
+    return Noised(scheduler.add_noise(latents, noise, timesteps), noise, timesteps, target)
 
 
 def chances(rng: Random) -> Tensor:

@@ -13,7 +13,7 @@ from h2d.networks.base import load_frozen, load_scheduler, load_unet
 from h2d.networks.frozen import FrozenParts
 from h2d.networks.hand_start import load_hand_unet
 from h2d.networks.hand_unet import HandUNet, hand_condition
-from h2d.tasks.base import DiffusionTask, Random, add_noise, chances, drop_captions, prediction_target
+from h2d.tasks.base import DiffusionTask, Random, add_noise, chances, drop_captions
 
 
 class HandGenerator(DiffusionTask):
@@ -66,11 +66,11 @@ class HandGenerator(DiffusionTask):
         """
         settings = self.experiment.loss
         latents = self.parts.encode_image(batch["image"], generator=rng)
-        noisy, noise, timesteps = add_noise(latents, self.scheduler, rng)
+        noisy, _, timesteps, target = add_noise(latents, self.scheduler, rng)
         condition = hand_condition(batch["heatmaps"], drop_masks(batch["hand_mask"], settings.mask_dropout, rng))
         text = self.parts.encode_text(drop_captions(batch["caption"], settings.caption_dropout, rng))
         predicted = self.unet(noisy, timesteps, text, condition)
-        errors = noise_error(prediction_target(latents, noise, timesteps, self.scheduler), predicted.noise)
+        errors = noise_error(target, predicted.noise)
         ldm = weighted_mean(errors, self.noise_weight(self.scheduler, timesteps))
         assert predicted.mask is not None
         loss, mask = hand_loss(ldm, batch["hand_mask"], predicted.mask, settings.mask_weight)

@@ -13,7 +13,7 @@ from h2d.masks import blend, canvas_at, to_latent
 from h2d.networks.base import load_frozen, load_scheduler, load_unet
 from h2d.networks.controlnet import load_controlnet
 from h2d.networks.frozen import FrozenParts
-from h2d.tasks.base import DiffusionTask, Random, add_noise, drop_captions, prediction_target
+from h2d.tasks.base import DiffusionTask, Random, add_noise, drop_captions
 
 
 class Outpainter(DiffusionTask):
@@ -70,7 +70,7 @@ class Outpainter(DiffusionTask):
                 {0, 1} and B captions.
         """
         latents = self.parts.encode_image(batch["image"], generator=rng)
-        noisy, noise, timesteps = add_noise(latents, self.scheduler, rng)
+        noisy, noise, timesteps, target = add_noise(latents, self.scheduler, rng)
         mask_latent = None
         if self.experiment.loss.blend_hands:
             mask_latent = to_latent(batch["hand_mask"], self.parts.factor)
@@ -79,7 +79,6 @@ class Outpainter(DiffusionTask):
             noisy = blend(hands, noisy, mask_latent)
         captions = drop_captions(batch["caption"], self.experiment.loss.caption_dropout, rng)
         predicted = self.predict(noisy, timesteps, self.parts.encode_text(captions), batch["hint"])
-        target = prediction_target(latents, noise, timesteps, self.scheduler)
         errors = noise_error(target, predicted, keep=mask_latent)
         loss = weighted_mean(errors, self.noise_weight(self.scheduler, timesteps))
         return Losses(loss, {"ldm": loss}, timesteps, errors)

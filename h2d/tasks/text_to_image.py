@@ -12,7 +12,7 @@ from h2d.config import Experiment
 from h2d.losses import Losses, noise_error, weighted_mean
 from h2d.networks.base import load_frozen, load_part, load_scheduler, load_unet, resolve_base
 from h2d.networks.frozen import FrozenParts
-from h2d.tasks.base import DiffusionTask, Random, add_noise, drop_captions, prediction_target
+from h2d.tasks.base import DiffusionTask, Random, add_noise, drop_captions
 
 
 class TextToImage(DiffusionTask):
@@ -58,9 +58,8 @@ class TextToImage(DiffusionTask):
     def losses(self, batch: dict[str, Any], rng: Random) -> Losses:
         """Weighted noise error on a batch of images (B, 3, S, S) in [-1, 1] and their captions."""
         latents = self.parts.encode_image(batch["image"], generator=rng)
-        noisy, noise, timesteps = add_noise(latents, self.scheduler, rng)
+        noisy, _, timesteps, target = add_noise(latents, self.scheduler, rng)
         text = self.encode_text(drop_captions(batch["caption"], self.experiment.loss.caption_dropout, rng))
-        target = prediction_target(latents, noise, timesteps, self.scheduler)
         errors = noise_error(target, self.unet(noisy, timesteps, text).sample)
         loss = weighted_mean(errors, self.noise_weight(self.scheduler, timesteps))
         return Losses(loss, {"ldm": errors.mean()}, timesteps, errors)

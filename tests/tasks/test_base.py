@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler
 from h2d.networks.base import make_sampler
 from h2d.networks.hand_unet import HandUNet
 from h2d.randomness import generators
-from h2d.tasks.base import DivergedError, add_noise, drop_captions, lr_factor, prediction_target
+from h2d.tasks.base import DivergedError, add_noise, drop_captions, lr_factor
 from h2d.tasks.hand import HandGenerator
 
 
@@ -43,7 +43,7 @@ def test_hyperparameters_are_plain(task: HandGenerator) -> None:
 
 def test_noise_follows_eq_2(parts: Any) -> None:
     latents = torch.ones(3, 4, 8, 8)
-    noisy, noise, timesteps = add_noise(latents, parts.scheduler, generators(range(3)))
+    noisy, noise, timesteps, _ = add_noise(latents, parts.scheduler, generators(range(3)))
     alpha = parts.scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
     torch.testing.assert_close(noisy, alpha.sqrt() * latents + (1 - alpha).sqrt() * noise)
 
@@ -52,8 +52,7 @@ def test_noise_follows_eq_2(parts: Any) -> None:
 def test_what_is_predicted_leads_back_to_the_latents(kind: str, parts: Any) -> None:
     scheduler = DDPMScheduler.from_config(parts.scheduler.config, prediction_type=kind)
     latents = torch.randn(3, 4, 8, 8)
-    noisy, noise, timesteps = add_noise(latents, scheduler, generators(range(3)))
-    target = prediction_target(latents, noise, timesteps, scheduler)
+    noisy, noise, timesteps, target = add_noise(latents, scheduler, generators(range(3)))
     assert torch.equal(target, noise) == (kind == "epsilon")
     sampler = make_sampler(scheduler)
     sampler.set_timesteps(1000)
@@ -63,7 +62,7 @@ def test_what_is_predicted_leads_back_to_the_latents(kind: str, parts: Any) -> N
 
 
 def test_time_steps_cover_the_schedule(parts: Any) -> None:
-    _, _, timesteps = add_noise(torch.zeros(5000, 1, 1, 1), parts.scheduler, generators(range(5000)))
+    timesteps = add_noise(torch.zeros(5000, 1, 1, 1), parts.scheduler, generators(range(5000))).timesteps
     assert timesteps.min() < 5
     assert timesteps.max() > 994
     assert timesteps.float().mean() == pytest.approx(499.5, abs=15)
